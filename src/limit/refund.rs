@@ -68,6 +68,22 @@ mod tests {
     }
 
     #[test]
+    fn hits_in_a_wider_slot_come_back() {
+        let [few, ..] = of_each_algorithm();
+        let many = Limit::new(1_000, Algorithm::Sliding(Sliding::new(MINUTE_MS, 1_000)));
+        for (ms, expected) in [(100, 5), (60_099, 5), (60_100, 7)] {
+            let mut state = State::Empty;
+            many.charge(&mut state, Hits::Spend(5), at(0));
+            // The amount is lowered, so slots of a millisecond follow; these hits are added to the slot of a second.
+            few.charge(&mut state, Hits::Spend(2), at(100));
+            let until = few.counts_until(2, at(100));
+            few.settle(&mut state, at(ms));
+            few.take_back(&mut state, Refund { hits: 2, until }, at(ms));
+            assert_eq!(few.used(&state, at(ms)), expected, "{ms}");
+        }
+    }
+
+    #[test]
     fn of_a_bucket_as_much_comes_back_as_was_not_paid() {
         let [.., bucket, _] = of_each_algorithm();
         // A hit refills in six seconds: two of the nine by then, one of which may be of the three.

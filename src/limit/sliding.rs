@@ -20,6 +20,9 @@ const SLOTS: u64 = 60;
 /// Slots in a window of a second or less, which changes too fast to justify the memory of more.
 const SLOTS_SHORT: u64 = 20;
 
+/// The longest window that has so few, in milliseconds.
+const WINDOW_SHORT_MS: u64 = 1_000;
+
 /// A limit of at most this amount keeps an exact log: it can't have more entries than hits.
 const EXACT_AMOUNT_MAX: u64 = SLOTS + 1;
 
@@ -33,9 +36,15 @@ pub struct Sliding {
 impl Sliding {
     /// A window of `window_ms` (at least 1) for a limit of `amount`.
     pub fn new(window_ms: u64, amount: u64) -> Self {
-        let slots = if window_ms <= 1_000 { SLOTS_SHORT } else { SLOTS };
-        let slot_ms = if amount <= EXACT_AMOUNT_MAX { 1 } else { window_ms.div_ceil(slots) };
-        Self { window_ms, slot_ms }
+        let exact = Self { window_ms, slot_ms: 1 };
+        let slot_ms = if amount <= EXACT_AMOUNT_MAX { 1 } else { exact.widest_slot_ms() };
+        Self { slot_ms, ..exact }
+    }
+
+    /// The slots of a window of this length for a large amount.
+    fn widest_slot_ms(&self) -> u64 {
+        let slots = if self.window_ms <= WINDOW_SHORT_MS { SLOTS_SHORT } else { SLOTS };
+        self.window_ms.div_ceil(slots)
     }
 
     /// The window's length in milliseconds.
@@ -100,8 +109,15 @@ impl Arithmetic for Sliding {
         slots.give_back(hits);
     }
 
-    fn take_back(&self, slots: &mut Slots, refund: Refund, _now_ms: u64) {
-        slots.take_back(refund.until.as_ms().saturating_sub(self.window_ms), refund.hits);
+    fn take_back(&self, slots: &mut Slots, refund: Refund, now_ms: u64) {
+        let until_ms = refund.until.as_ms();
+        let last_ms = until_ms.saturating_sub(self.window_ms);
+        // Afterwards the hits of another slot are those of others.
+        let last_ms = match now_ms < until_ms {
+            true => slots.slot_of(last_ms, self.widest_slot_ms()),
+            false => last_ms,
+        };
+        slots.take_back(last_ms, refund.hits);
     }
 }
 
@@ -130,9 +146,16 @@ impl Slots {
         }
     }
 
-    /// Removes unspent hits that were added to the slot whose last millisecond is `last_ms`, or to the later one of
-    /// that time: out of that slot, then out of the ones before it. So the slot keeps the spent hits, and their
-    /// capacity comes back when it leaves the window.
+    /// The last millisecond of the slot that has the hits which were added to the one that ends at `last_ms`: another one, of at
+    /// most `widest_ms`, if slots were wider because the amount was larger.
+    fn slot_of(&self, last_ms: u64, widest_ms: u64) -> u64 {
+        let later = self.log.partition_point(|(known_ms, _)| *known_ms < last_ms);
+        let later = self.log.get(later).map(|(known_ms, _)| *known_ms);
+        later.filter(|known_ms| known_ms - last_ms < widest_ms).unwrap_or(last_ms)
+    }
+
+    /// Removes unspent hits that were added to the slot whose last millisecond is `last_ms`: out of that slot, then out of the
+    /// ones before it. So the slot keeps the spent hits, and their capacity comes back when it leaves the window.
     pub fn take_back(&mut self, last_ms: u64, hits: u64) {
         let mut left = hits;
         for (_, count) in self.log.iter_mut().rev().filter(|(known_ms, _)| *known_ms <= last_ms) {

@@ -27,6 +27,8 @@ pub struct Form {
     pub when: Vec<(Condition, Change)>,
     /// The largest amount that it has at any time.
     pub most: u64,
+    /// The most that can be spent at once at any of its times; 0 if it has none.
+    pub most_capacity: u64,
     /// How fast a bucket is refilled from when on.
     rates: Rates,
 }
@@ -59,7 +61,8 @@ impl Form {
     pub fn new((algorithm, window): (Algorithm, Window), amount: u64) -> Self {
         let overdraft = Overdraft::None;
         let (burst, most, rates) = (amount, amount, vec![(0, amount.max(1))]);
-        Self { algorithm, window, overdraft, amount, burst, when: Vec::new(), most, rates }
+        let (when, most_capacity) = (Vec::new(), 0);
+        Self { algorithm, window, overdraft, amount, burst, when, most, most_capacity, rates }
     }
 
     /// The most that can be spent at once.
@@ -71,7 +74,7 @@ impl Form {
     pub fn with_amount(&self, amount: u64) -> Self {
         let burst = if amount == 0 { 0 } else { (self.burst * amount / self.amount.max(1)).max(1) };
         let rates = vec![(0, amount.max(1))];
-        Self { amount, burst, most: amount, rates, ..self.clone() }
+        Self { amount, burst, most: amount, most_capacity: 0, rates, ..self.clone() }
     }
 
     /// The same with an overdraft.
@@ -114,8 +117,9 @@ impl Form {
         let mut forms: Vec<(u64, Self)> = forms.collect();
         let rates: Vec<(u64, u64)> =
             forms.iter().map(|(from, form)| (*from, form.amount.max(1))).collect();
+        let most_capacity = self.with_amount(most).capacity();
         for (_, form) in &mut forms {
-            (form.most, form.rates) = (most, rates.clone());
+            (form.most, form.most_capacity, form.rates) = (most, most_capacity, rates.clone());
         }
         forms
     }

@@ -53,6 +53,7 @@ use std::sync::Arc;
 
 use crate::support::batch::START_MS;
 use crate::support::cluster::Cluster;
+use crate::support::random_seed;
 use crate::support::redis::Server;
 
 use bonuses::Giving;
@@ -85,7 +86,7 @@ async fn engines_on_a_cluster_say_what_a_plain_model_says() {
 
 /// So many worlds, by seeds that follow each other.
 async fn run_all(shared: Shared<'_>, worlds: u64) {
-    let seed = seed_of_run();
+    let seed = random_seed();
     println!("TOLLGATE_TEST_SEED={seed}");
     let parts = Arc::new(modes::parts().await);
     for world in 0..worlds {
@@ -148,11 +149,4 @@ async fn run(seed: u64, shared: Shared<'_>, parts: &Arc<Parts>) {
             }
         }
     }
-}
-
-/// The seed that `TOLLGATE_TEST_SEED` says, or a new one.
-fn seed_of_run() -> u64 {
-    use std::hash::BuildHasher;
-    let given = std::env::var("TOLLGATE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    given.unwrap_or_else(|| std::hash::RandomState::new().hash_one("seed"))
 }

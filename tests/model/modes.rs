@@ -79,11 +79,11 @@ fn said(draw: &mut Draw, of_caller: bool) -> Enforcement {
     Enforcement { mode, strict: enforces && draw.chance(50), share }
 }
 
-/// The least part of all callers that each caller is among, as a policy of its own shows.
+/// The least part of all callers that each caller is among, as a policy of its own shows: those who ask, and who may give.
 pub async fn parts() -> Parts {
     let bench = Bench::in_memory(&Clock::manual(Timestamp::from_ms(0)));
     let mut parts = Parts::new();
-    for name in CALLERS {
+    for name in CALLERS.into_iter().chain(["corp", "group"]) {
         let (mut least, mut most) = (0, WHOLE);
         while least < most {
             let middle = least.midpoint(most);

@@ -15,7 +15,7 @@ impl Case<'_, '_> {
         let grace = charge.grace.filter(|_| charge.form.overdraft == Overdraft::None)?;
         let action = charge.acting.as_ref().map(|acting| acting.action);
         let spends = !matches!(action, Some(Action::Hold | Action::Extend));
-        let most = charge.form.with_amount(charge.form.most).capacity();
+        let most = charge.form.capacity().max(charge.form.most_capacity);
         (spends && 100 <= most * grace.percent).then_some(grace.for_ms)
     }
 

@@ -20,6 +20,7 @@ use tollgate::store::{
 };
 
 use crate::support::batch::{START_MS, bucket, calendar, fixed, key, on_schedule, sliding, total};
+use crate::support::random_seed;
 use crate::support::redis::{Connected, Server};
 
 const HISTORIES: usize = 200;
@@ -682,14 +683,7 @@ fn unscheduled() -> impl Strategy<Value = Arc<Limit>> {
 
 /// Draws what the printed seed says.
 pub(super) fn runner(name: &str) -> TestRunner {
-    let seed = seed_of_run();
+    let seed = random_seed();
     println!("{name}: TOLLGATE_TEST_SEED={seed}");
     TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() })
-}
-
-/// The seed that `TOLLGATE_TEST_SEED` says, or a new one.
-fn seed_of_run() -> u64 {
-    use std::hash::BuildHasher;
-    let given = std::env::var("TOLLGATE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    given.unwrap_or_else(|| std::hash::RandomState::new().hash_one("seed"))
 }

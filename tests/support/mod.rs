@@ -28,14 +28,27 @@ pub mod upstream;
 pub mod usage;
 
 use std::env;
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Maximum time of anything on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The seed of random histories and cases, if nothing says another one: the tests of one commit say the same each time.
+const SEED: u64 = 1;
+
 /// Interval of checks of a condition.
 const PROBE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The seed of random histories and cases: that of `TOLLGATE_TEST_SEED`, which may be `random`.
+pub fn random_seed() -> u64 {
+    match env::var("TOLLGATE_TEST_SEED") {
+        Ok(text) if text == "random" => RandomState::new().hash_one(text),
+        Ok(text) => text.parse().expect("TOLLGATE_TEST_SEED is a number or `random`"),
+        Err(_) => SEED,
+    }
+}
 
 /// Waits until `probe` returns something, and fails the test after [`PATIENCE`].
 pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {

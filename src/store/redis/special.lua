@@ -47,6 +47,10 @@ local POINT_LEN = 9
 local SCHEDULE = '<I7I7I7BB'
 local GAUGES = '<I2'
 local GAUGE = '<I2I2'
+
+-- Mirror those of src/limit/sliding.rs.
+local SLOTS, SLOTS_SHORT, WINDOW_SHORT = 60, 20, 1000
+
 local MARK = '<I2BI7I7'
 
 local NONE, ALLOW, CLIP, OWED, GRACED = 1, 2, 3, 4, 5
@@ -717,6 +721,18 @@ local function tell(one, used)
   end
 end
 
+-- The end of the slot of a sliding window that has hits which were added to the one that ends at `last`: another one if slots
+-- were wider. Mirrors Slots::slot_of.
+local function slot_of(entry, last, window)
+  local found, widest = entry.ends, ceil(window / (window <= WINDOW_SHORT and SLOTS_SHORT or SLOTS))
+  for at = #entry.log - PAIR_LEN + 1, 1, -PAIR_LEN do
+    local ends = unpack(PAIR, entry.log, at)
+    if ends < last then break end
+    found = ends
+  end
+  return last <= found and found - last < widest and found or last
+end
+
 -- Takes hits out of the slot of a sliding window that ends then or of those before it, the youngest first. Mirrors
 -- Slots::take_back.
 local function take_out(entry, hits, last)
@@ -746,7 +762,7 @@ local function take_back(one, hits)
   local kind, used = entry.kind, entry.used
   if not used then return end
   if kind == SLIDING then
-    take_out(entry, hits, ends - a)
+    take_out(entry, hits, now < ends and slot_of(entry, ends - a, a) or ends - a)
   elseif kind == BUCKET then
     local left = max(ends - now, 0) * a
     entry.count = max(entry.count - min(units(hits, b), left), 0)
