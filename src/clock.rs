@@ -26,6 +26,12 @@ impl Timestamp {
         self.0
     }
 
+    /// The instant `duration` earlier, at the earliest the Unix epoch.
+    pub fn before(self, duration: Duration) -> Self {
+        let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(ms))
+    }
+
     /// This instant plus `duration`, rounded down to whole milliseconds.
     pub fn after(self, duration: Duration) -> Self {
         let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

@@ -1,6 +1,6 @@
 //! Alerts: rules over what the process sees, the alerts that are open, and their notifications.
 //!
-//! [`Conditions`] decides which rules fire; it is pure. The [`Book`] has the open alerts and the notifications to be
+//! [`Conditions`] decides which rules fire; it is pure. [`UsageWatcher`] reads usage for those that follow it. The [`Book`] has the open alerts and the notifications to be
 //! sent; it is pure too, and the [`Keeper`] keeps it in memory or, for a fleet, in Redis. [`Senders`] sends.
 
 mod book;
@@ -12,6 +12,7 @@ mod in_force;
 mod intake;
 mod keeper;
 mod labels;
+mod past;
 
 pub use book::{Book, ClosedAlert, Firing, Notification, NotificationKind, OpenAlert, Silence};
 pub use conditions::{Conditions, Seen};
@@ -22,3 +23,4 @@ pub use in_force::Alerts;
 pub use intake::{AlertEvent, Intake};
 pub use keeper::{AlertList, Keeper};
 pub use labels::{AlertId, Labels};
+pub use past::{NotReplayed, PastFiring, Replay, UsageSeen, UsageSources, UsageWatcher, replay};

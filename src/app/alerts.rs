@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio::{pin, select};
 
+use super::past_alerts::PastAlertTask;
 use crate::alerts::{Alerts, Conditions, Counters, Firing, Keeper, Labels, Recent, Seen, Senders};
 use crate::clock::{Clock, Timestamp};
 use crate::engine::Engine;
+use crate::http::Api;
 use crate::metrics::Metrics;
 use crate::policy::{AlertPolicy, AlertRule, AlertSeverity, AlertSignal};
 use crate::settings::Settings;
@@ -45,12 +47,22 @@ pub fn build(settings: &Settings, book: Option<Arc<RedisAlertBook>>) -> Option<A
         return None;
     }
     let keeper = Arc::new(Keeper::new(Clock::system(), book));
-    Some(Alerts { policy: Arc::default(), intake: Arc::default(), keeper })
+    Some(Alerts { policy: Arc::default(), intake: Arc::default(), keeper, past: Arc::default() })
+}
+
+/// The task that follows signals and sends, and the one that evaluates rules over stored usage.
+pub fn tasks(
+    alerts: &Alerts,
+    (engine, metrics): (Arc<Engine>, Arc<Metrics>),
+    api: &Api,
+) -> (AlertTask, PastAlertTask) {
+    let past = PastAlertTask::new(alerts.clone(), engine.clone(), api.usage.clone());
+    (AlertTask::new(alerts.clone(), engine, metrics), past)
 }
 
 impl AlertTask {
     /// A task that has seen nothing yet.
-    pub fn new(alerts: Alerts, engine: Arc<Engine>, metrics: Arc<Metrics>) -> Self {
+    fn new(alerts: Alerts, engine: Arc<Engine>, metrics: Arc<Metrics>) -> Self {
         let mut bytes = [0; NAME_LEN];
         // Without randomness all such sidecars have the same name, and close alerts of each other.
         let _ = getrandom::fill(&mut bytes);
@@ -161,6 +173,9 @@ impl AlertTask {
             AlertSignal::Capacity => capacity(&self.engine, rule).await,
             AlertSignal::ConfigInvalid => self.config(),
             AlertSignal::Certificate => self.certificates(now),
+            AlertSignal::Spend | AlertSignal::Budget | AlertSignal::Spike => {
+                self.alerts.past.of(rule)
+            }
             AlertSignal::Refused
             | AlertSignal::Errors
             | AlertSignal::StoreErrors

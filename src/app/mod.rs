@@ -11,6 +11,7 @@ mod counters;
 mod dashboard;
 mod gifts;
 mod listeners;
+mod past_alerts;
 mod policies;
 mod ports;
 mod records;
@@ -49,7 +50,6 @@ use crate::settings::{Settings, TlsFiles};
 use crate::store::Directory;
 use crate::store::redis::{Connector, Subscriber};
 
-use alerts::AlertTask;
 use api_keys::LastUseWriter;
 use banner::Banner;
 use counters::CounterKeeper;
@@ -296,7 +296,8 @@ impl Process {
         let (Some(alerts), Some(files)) = (&self.alerts, files) else { return };
         self.helpers.spawn(files.run(self.stages.reached(Stage::Closed)));
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
-        let task = AlertTask::new(alerts.clone(), engine, metrics);
+        let (task, past) = alerts::tasks(alerts, (engine, metrics), &self.api);
+        self.helpers.spawn(past.run(self.stages.reached(Stage::Closed)));
         self.consumers.spawn(task.run(self.stages.reached(Stage::Served)));
     }
 

@@ -8,10 +8,10 @@ use tokio::select;
 
 use super::refusals::RefusalKeeper;
 use super::usage::UsageConsumer;
-use crate::alerts::Alerts;
+use crate::alerts::{Alerts, UsageSources};
 use crate::clock::Clock;
 use crate::engine::{DecisionRecord, Sink, Wanted};
-use crate::http::{Api, RefusalSources, UsageSources};
+use crate::http::{Api, RefusalSources};
 use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
 use crate::observe::eraser::{CallerData, Eraser};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::dashboard::Dashboard;
-use crate::alerts::Alerts;
+use crate::alerts::{Alerts, UsageSources};
 use crate::api_token::ApiToken;
 use crate::engine::{ApiKeys, Engine, Readiness};
 use crate::metrics::Metrics;
@@ -11,9 +11,8 @@ use crate::observe::audit::Audit;
 use crate::observe::eraser::Eraser;
 use crate::observe::invalid::InvalidRequests;
 use crate::observe::recent_refusals::RecentRefusals;
+use crate::store::ReservationRecords;
 use crate::store::redis::RedisRefusals;
-use crate::store::{ReservationRecords, SumsStore};
-use crate::usage::{Retention, UsageMemory};
 
 /// The state that all handlers share.
 #[derive(Clone, Debug)]
@@ -53,15 +52,4 @@ pub struct RefusalSources {
     pub recent: Arc<RecentRefusals>,
     /// Those of all processes. None: there is no Redis.
     pub stored: Option<Arc<RedisRefusals>>,
-}
-
-/// The sources of usage.
-#[derive(Clone, Debug)]
-pub struct UsageSources {
-    /// The sums of this process.
-    pub memory: Arc<UsageMemory>,
-    /// The store of sums that outlive the process. None: there is none.
-    pub sums: Option<Arc<SumsStore>>,
-    /// How long the store keeps them.
-    pub retention: Retention,
 }

@@ -52,7 +52,7 @@ use crate::observe::invalid::InvalidRequests;
 use edge::Edge;
 
 pub use dashboard::{Dashboard, Live, SigningKey};
-pub use edge::{Api, RefusalSources, UsageSources};
+pub use edge::{Api, RefusalSources};
 pub use json::answer_bytes;
 pub use problem::Problem;
 pub use serve::serve;

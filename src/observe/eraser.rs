@@ -206,7 +206,7 @@ impl Eraser {
     fn forget(&self, is_erased: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
         self.data.recent.erase(is_erased);
         if let Some(alerts) = &self.data.alerts {
-            alerts.intake.erase(is_erased);
+            alerts.erase(is_erased);
         }
         let Some(ErasableUsage { memory, stored, .. }) = &self.data.usage else {
             return BTreeSet::new();

@@ -51,6 +51,13 @@ pub struct SpendTotal {
     pub given_back: u64,
 }
 
+impl SpendTotal {
+    /// What was spent and not given back.
+    pub fn net(&self) -> u64 {
+        self.spent.saturating_sub(self.given_back)
+    }
+}
+
 impl Counts {
     /// Adds other counts.
     pub fn add(&mut self, other: &Self) {

@@ -84,6 +84,7 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("GET /v1/alerts/notifications", "viewer"),
     ("POST /v1/alerts/notifications/{id}/resend", "operator"),
     ("POST /v1/alerts/rules/{name}/test", "operator"),
+    ("GET /v1/alerts/rules/{name}/firings", "viewer"),
     // The last: it erases the refusals.
     ("POST /v1/callers/{name}/erase", "admin"),
 ];

@@ -173,7 +173,33 @@ impl OpenAlert {
             "certificate" => {
                 format!("the certificate of the {} port expires in {value}", about("port"))
             }
+            "spend" => {
+                let when = if self.is_of_hour() { "in the last hour" } else { "today" };
+                format!("{value} {} were spent {when} {}", about("currency"), self.spender())
+            }
+            "budget" if self.is_of_hour() => {
+                let rate = "will be spent at the rate of the last hour";
+                format!("{value} of the daily budget {rate} {}", self.spender())
+            }
+            "budget" => format!("{value} of the daily budget is spent {}", self.spender()),
+            "spike" => {
+                let caller = about("caller");
+                format!("{caller} sends more than usual: {value} deviations above its median")
+            }
             other => other.to_owned(),
         }
+    }
+
+    /// Whether its value is that of an hour, and not of a day.
+    fn is_of_hour(&self) -> bool {
+        self.labels.get("period") == Some("hour")
+    }
+
+    /// Where money was spent, for people.
+    fn spender(&self) -> String {
+        let label = |name: &str| self.labels.get(name);
+        let part = |name: &str| Some(format!(", {name} {}", label(name)?));
+        let parts: String = ["provider", "tier"].into_iter().filter_map(part).collect();
+        format!("in {}{parts}", label("domain").unwrap_or("?"))
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::{Map, Value};
 
 use super::answer::answer;
@@ -19,6 +19,7 @@ Examples:
   tollgate alerts ack 5f0c7d5a1f3e9b20            No repetition, no escalation
   tollgate alerts silence --rule store --until 2026-12-05T06:00:00Z --comment maintenance
   tollgate alerts test quota                      To each channel of the rule
+  tollgate alerts test spike --against usage      When it would have fired in the last 30 days
   tollgate alerts dead                            What could not be sent; `resend` sends it
 
 See config/alerts.md.";
@@ -63,8 +64,21 @@ pub fn command() -> Command {
         Command::new("dead").about("List notifications that could not be sent"),
         with_id("resend", "Send such a notification again"),
         Command::new("test")
-            .about("Send a test notification to each channel of a rule")
-            .arg(name_arg("rule", "RULE").help("Name of the rule")),
+            .about("Send a test notification to each channel of a rule, or replay it on usage")
+            .arg(name_arg("rule", "RULE").help("Name of the rule"))
+            .arg(
+                text_arg("against", "usage")
+                    .value_parser(PossibleValuesParser::new(["usage"]))
+                    .help(
+                        "Send nothing, and list when the rule would have fired, from stored usage",
+                    ),
+            )
+            .arg(
+                text_arg("days", "DAYS")
+                    .value_parser(value_parser!(u32).range(1..=90))
+                    .requires("against")
+                    .help("The days of usage; 30 if absent"),
+            ),
     ];
     Command::new("alerts")
         .about("List, acknowledge, resolve, silence and test alerts, over the API")
@@ -186,11 +200,31 @@ fn resend(matches: &ArgMatches) -> Question {
 }
 
 fn test(matches: &ArgMatches) -> Question {
+    if matches.contains_id("against") {
+        return firings(matches);
+    }
     let path = format!("/v1/alerts/rules/{}/test", segment(given(matches, "rule")));
     let done = Some(
         "a test notification is being sent to each channel of the rule; `tollgate alerts dead` lists those that fail",
     );
     Question { method: "POST", path, done, ..Question::default() }
+}
+
+fn firings(matches: &ArgMatches) -> Question {
+    let days = matches.get_one::<u32>("days").map(|days| ("days", days.to_string()));
+    Question {
+        method: "GET",
+        path: format!("/v1/alerts/rules/{}/firings", segment(given(matches, "rule"))),
+        query: days.into_iter().collect(),
+        columns: vec![
+            Column::text("from", "/from"),
+            Column::text("until", "/until"),
+            Column::number("value", "/value"),
+            Column::text("title", "/title"),
+        ],
+        is_one_page: true,
+        ..Question::default()
+    }
 }
 
 fn of(matches: &ArgMatches, operation: &str, done: &'static str) -> Question {

@@ -1,6 +1,7 @@
 //! `/v1/alerts`: open alerts and their history, what people do with them, silences, and notifications.
 
 mod body;
+mod firings;
 mod notifications;
 mod silences;
 
@@ -44,7 +45,8 @@ pub fn operations() -> Vec<Operation> {
             resolve,
         ),
     ];
-    own.into_iter().chain(silences::operations()).chain(notifications::operations()).collect()
+    let own = own.into_iter().chain([firings::operation()]);
+    own.chain(silences::operations()).chain(notifications::operations()).collect()
 }
 
 /// Which alerts are listed.

@@ -172,9 +172,8 @@ fn sums(groups: &[(Group, Total)]) -> BTreeMap<String, u64> {
     let mut sums: BTreeMap<String, u64> = BTreeMap::new();
     for (group, total) in groups {
         if let Some(domain) = group.names.first().and_then(|name| name.text()) {
-            let spent = total.spend.spent.saturating_sub(total.spend.given_back);
             let sum = sums.entry(domain.to_owned()).or_default();
-            *sum = sum.saturating_add(spent);
+            *sum = sum.saturating_add(total.spend.net());
         }
     }
     sums

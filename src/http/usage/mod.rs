@@ -25,8 +25,8 @@ pub use costs::{BudgetStatus, CostsBody, CostsParams, costs};
 use forecast::forecast;
 pub use forecast::{ForecastItem, forecasts};
 use params::{DenialsParams, TopParams, UsageParams};
-pub use reading::Scope;
 use reading::{Reading, read};
+pub use reading::{Scope, usage_is_off};
 pub use report::{Report, ReportParams, report};
 
 pub fn operations() -> [Operation; 6] {

@@ -1,24 +1,19 @@
 //! Reads usage: of all sidecars from the store, or of this one from its memory.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::timeout;
 
+use crate::alerts::UsageSources;
 use crate::clock::Timestamp;
-use crate::http::edge::{Edge, UsageSources};
+use crate::http::edge::Edge;
 use crate::http::problem::Problem;
 use crate::http::quota::check_domain;
 use crate::store::StoreError;
 use crate::store::sums::SumsError;
-use crate::usage::{Dimension, Page, StoredGroups, UsageQuery};
-
-/// How long the store may take to tell sums.
-const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::usage::{Dimension, Page, UsageQuery};
 
 /// Whose requests are summed.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
@@ -47,7 +42,7 @@ pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem
     let sources = edge.api.usage.clone().ok_or_else(usage_is_off)?;
     let now = edge.engine.now();
     let query = Arc::new(query);
-    let (scope, page, unavailable) = match stored(&sources, &query, now).await {
+    let (scope, page, unavailable) = match sources.stored(&query, now).await {
         Ok(Some(page)) => {
             let is_shared = sources.sums.as_ref().is_some_and(|sums| sums.is_shared());
             (if is_shared { Scope::Fleet } else { Scope::Sidecar }, page, None)
@@ -75,6 +70,15 @@ pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem
     Ok(Reading { scope, query, page, unavailable, since: sources.memory.since() })
 }
 
+/// What this sidecar has counted.
+async fn counted(
+    sources: &UsageSources,
+    query: &Arc<UsageQuery>,
+    now: Timestamp,
+) -> Result<Page, Problem> {
+    sources.counted(query, now).await.map_err(|error| not_summed(&error))
+}
+
 /// The currency of the prices in the policies; None if they have none, or several.
 fn currency(edge: &Edge) -> Option<String> {
     let policies = edge.engine.policies();
@@ -84,39 +88,12 @@ fn currency(edge: &Edge) -> Option<String> {
     currencies.pop().filter(|_| currencies.is_empty())
 }
 
-/// What this sidecar has counted.
-async fn counted(
-    sources: &UsageSources,
-    query: &Arc<UsageQuery>,
-    now: Timestamp,
-) -> Result<Page, Problem> {
-    let (memory, query) = (sources.memory.clone(), query.clone());
-    // Off the threads that answer requests.
-    spawn_blocking(move || memory.sum(&query, now)).await.map_err(|error| not_summed(&error))
-}
-
-/// What all sidecars have counted; None if nothing is stored.
-async fn stored(
-    sources: &UsageSources,
-    query: &Arc<UsageQuery>,
-    now: Timestamp,
-) -> Result<Option<Page>, SumsError> {
-    let Some(sums) = &sources.sums else { return Ok(None) };
-    let question = query.question(sources.retention, now);
-    let late = |_| StoreError::Late { deadline: STORE_TIMEOUT };
-    let groups = StoredGroups::new(query.clone());
-    let groups = timeout(STORE_TIMEOUT, sums.ask(&question, groups)).await.map_err(late)??;
-    let from = query.stored_from(sources.retention, now);
-    let page = spawn_blocking(move || groups.page(from)).await;
-    let garbled = |error: JoinError| StoreError::Garbled { reason: error.to_string() };
-    Ok(Some(page.map_err(garbled)?))
-}
-
-fn not_summed(error: &JoinError) -> Problem {
+fn not_summed(error: &StoreError) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the usage was not summed: {error}"))
 }
 
-fn usage_is_off() -> Problem {
+/// The problem of a process that counts no usage.
+pub fn usage_is_off() -> Problem {
     let detail = "this sidecar does not count usage: its setting `usage` is false";
     Problem::new(StatusCode::NOT_FOUND, detail)
 }

@@ -25,7 +25,8 @@ use rule::compile_rule;
 pub use address::check_url;
 pub use model::{
     AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertPolicy, AlertReceiver, AlertRule,
-    AlertSeverity, AlertSignal, AlertUrl, HttpReceiver, MailReceiver, MailTls, MaintenanceWindow,
+    AlertSeverity, AlertSignal, AlertSplit, AlertUrl, HttpReceiver, MailReceiver, MailTls,
+    MaintenanceWindow,
 };
 pub use needs::AlertNeed;
 
@@ -242,6 +243,19 @@ alerts:
         check("alert:\n  a: {}", &[(1, "did you mean `alerts`?")]);
         check("domain: d", &[(1, "this is a policy, not a file of alerts")]);
         check("", &[(1, "the file is empty")]);
+    }
+
+    #[test]
+    fn problems_of_rules_over_usage_are_told_where_they_stand() {
+        let money = |keys: &str| format!("alerts:\n  a: {{ when: spend, above: 500, {keys} }}");
+        check(&money("over: 1d, by: provider, tier: free, domain: d"), &[]);
+        check(&money("over: 2h"), &[(2, "money is summed over 1h or 1d")]);
+        check(&money("by: caller"), &[(2, "`by` must be provider or tier")]);
+        check(&money("top: 5"), &[(2, "`top` has no effect with `when: spend`")]);
+        check("alerts:\n  a: { when: budget, above: 100 }", &[(2, "use a percentage")]);
+        check("alerts:\n  a: { when: spike, above: 6, top: 10, least: 50, tier: free }", &[]);
+        check("alerts:\n  a: { when: spike, above: 6, top: 5000 }", &[(2, "from 0 to 1000")]);
+        check("alerts:\n  a: { when: spike, above: 6, over: 1h }", &[(2, "`over` has no effect")]);
     }
 
     #[test]

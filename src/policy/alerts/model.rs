@@ -9,7 +9,8 @@ use crate::policy::problem::Problem;
 use crate::policy::schema::Word;
 
 pub use crate::policy::schema::{
-    AlertSeverityFile as AlertSeverity, AlertSignalFile as AlertSignal, MailTlsFile as MailTls,
+    AlertSeverityFile as AlertSeverity, AlertSignalFile as AlertSignal,
+    AlertSplitFile as AlertSplit, MailTlsFile as MailTls,
 };
 
 /// The rules and channels in force.
@@ -36,6 +37,11 @@ pub struct AlertRule {
     /// The thresholds of `threshold`; all if empty.
     pub percents: Vec<u16>,
     pub filter: AlertFilter,
+    /// Of rules about money: an alert for each of these.
+    pub by: Option<AlertSplit>,
+    /// Of `spike`: how many of the busiest callers are followed, and the least number of requests in an hour.
+    pub top: usize,
+    pub least: u64,
     pub severity: AlertSeverity,
     /// The names of the channels that are notified.
     pub notify: Vec<Arc<str>>,
@@ -173,6 +179,11 @@ impl AlertFilter {
         is_other(self.domain.as_deref(), domain) || is_other(self.tier.as_deref(), tier)
     }
 
+    /// Whether a rule is limited to another domain.
+    pub fn excludes_domain(&self, domain: &str) -> bool {
+        is_other(self.domain.as_deref(), Some(domain))
+    }
+
     /// Whether a rule is limited to another limit.
     pub fn excludes_limit(&self, limit: &str) -> bool {
         is_other(self.limit.as_deref(), Some(limit))
@@ -204,6 +215,11 @@ impl AlertSeverity {
 }
 
 impl AlertSignal {
+    /// Whether it is read from stored usage.
+    pub fn is_of_usage(self) -> bool {
+        matches!(self, Self::Spend | Self::Budget | Self::Spike)
+    }
+
     /// Its word.
     pub fn as_str(self) -> &'static str {
         Self::WORDS.iter().find(|(_, signal)| *signal == self).map_or("", |(word, _)| word)

@@ -14,7 +14,14 @@ use crate::policy::schema::{AlertRuleFile, EscalationFile};
 use crate::policy::yaml::{Reader, Spanned};
 
 /// Maximum of `over`: what is counted is kept in memory.
-const OVER_MAX: Duration = Duration::from_secs(3_600);
+const OVER_MAX: Duration = HOUR;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// `top` and `least` if they are absent.
+const TOP: u64 = 50;
+const LEAST: u64 = 100;
 
 /// The shortest `repeat`.
 const REPEAT_MIN: Duration = Duration::from_secs(10);
@@ -48,7 +55,7 @@ pub fn compile_rule(
             "`repeat` and `escalate` have no effect with `when: threshold`, which is an event";
         reader.error(file.span.clone(), message);
     }
-    let over = file.over.as_ref().and_then(|text| duration(reader, text, OVER_MAX));
+    let over = file.over.as_ref().and_then(|text| over(reader, text, signal));
     let bounds = keys.unit.map(|unit| bounds(reader, file, unit));
     if matches!(signal, AlertSignal::Refused | AlertSignal::Errors)
         && let Some(above) = &file.above
@@ -75,12 +82,32 @@ pub fn compile_rule(
         over: over.or(keys.over).unwrap_or_default(),
         percents,
         filter: filter(file),
+        by: file.by.as_ref().map(|word| word.value),
+        top: size(file.top.as_ref(), TOP).try_into().unwrap_or(usize::MAX),
+        least: size(file.least.as_ref(), LEAST),
         severity: file.severity.as_ref().map_or(AlertSeverity::Warning, |word| word.value),
         notify,
         summary,
         repeat,
         escalate: escalate.flatten(),
     })
+}
+
+/// The time over which a signal is counted.
+fn over(reader: &mut Reader<'_>, text: &Spanned<String>, signal: AlertSignal) -> Option<Duration> {
+    if !matches!(signal, AlertSignal::Spend | AlertSignal::Budget) {
+        return duration(reader, text, OVER_MAX);
+    }
+    let over = duration(reader, text, Duration::MAX)?;
+    if over != HOUR && over != DAY {
+        let message = format!("invalid time `{}`; money is summed over 1h or 1d", text.value);
+        reader.error(text.span.clone(), message);
+    }
+    Some(over)
+}
+
+fn size(number: Option<&Spanned<u64>>, usual: u64) -> u64 {
+    number.map_or(usual, |number| number.value)
 }
 
 fn repeat(reader: &mut Reader<'_>, file: &AlertRuleFile) -> Option<Duration> {
@@ -117,16 +144,20 @@ fn check_keys(
     let span = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.span.clone());
     let percent = file.percent.as_ref().map(|list| list.span.clone());
     let has_value = keys.unit.is_some();
-    let present: [(&str, bool, Option<Range<usize>>); 9] = [
+    let number = |number: &Option<Spanned<u64>>| number.as_ref().map(|number| number.span.clone());
+    let present: [(&str, bool, Option<Range<usize>>); 12] = [
         ("above", has_value, span(&file.above)),
         ("below", has_value, span(&file.below)),
         ("clear", has_value, span(&file.clear)),
         ("over", keys.over.is_some(), span(&file.over)),
-        ("percent", keys.filters.contains(&"percent"), percent),
-        ("domain", keys.filters.contains(&"domain"), span(&file.domain)),
-        ("limit", keys.filters.contains(&"limit"), span(&file.limit)),
-        ("tier", keys.filters.contains(&"tier"), span(&file.tier)),
-        ("provider", keys.filters.contains(&"provider"), span(&file.provider)),
+        ("percent", keys.others.contains(&"percent"), percent),
+        ("domain", keys.others.contains(&"domain"), span(&file.domain)),
+        ("limit", keys.others.contains(&"limit"), span(&file.limit)),
+        ("tier", keys.others.contains(&"tier"), span(&file.tier)),
+        ("provider", keys.others.contains(&"provider"), span(&file.provider)),
+        ("by", keys.others.contains(&"by"), file.by.as_ref().map(|word| word.span.clone())),
+        ("top", keys.others.contains(&"top"), number(&file.top)),
+        ("least", keys.others.contains(&"least"), number(&file.least)),
     ];
     for (key, _, span) in present.into_iter().filter(|(_, has, _)| !has) {
         if let Some(span) = span {

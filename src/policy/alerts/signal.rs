@@ -21,16 +21,19 @@ pub struct SignalKeys {
     pub unit: Option<AlertUnit>,
     /// The time over which it is counted, if the rule has none; None: it is not counted.
     pub over: Option<Duration>,
-    /// The filters that it has.
-    pub filters: &'static [&'static str],
+    /// The other keys that it has.
+    pub others: &'static [&'static str],
 }
+
+/// The other keys of rules about money.
+const SPEND: &[&str] = &["domain", "provider", "tier", "by"];
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl AlertSignal {
     /// The keys that the signal has.
     pub fn keys(self) -> SignalKeys {
-        let (unit, over, filters): (_, _, &[&str]) = match self {
+        let (unit, over, others): (_, _, &[&str]) = match self {
             Self::Threshold => (None, None, &["percent", "domain", "limit", "tier"]),
             Self::Denials => (Some(AlertUnit::Number), Some(MINUTE), &["domain", "tier"]),
             Self::Refused | Self::Errors => (Some(AlertUnit::Percent), Some(5 * MINUTE), &[]),
@@ -39,9 +42,12 @@ impl AlertSignal {
             Self::Queue => (Some(AlertUnit::Number), None, &[]),
             Self::Capacity => (Some(AlertUnit::Percent), None, &["domain", "limit", "provider"]),
             Self::Certificate => (Some(AlertUnit::Time), None, &[]),
+            Self::Spend => (Some(AlertUnit::Number), Some(60 * MINUTE), SPEND),
+            Self::Budget => (Some(AlertUnit::Percent), Some(60 * MINUTE), SPEND),
+            Self::Spike => (Some(AlertUnit::Number), None, &["domain", "tier", "top", "least"]),
             Self::StoreDown | Self::ConfigInvalid => (None, None, &[]),
         };
-        SignalKeys { unit, over, filters }
+        SignalKeys { unit, over, others }
     }
 
     /// The unit of its value; None if it has none.

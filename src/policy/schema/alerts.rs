@@ -6,7 +6,9 @@ use super::Named;
 use super::map::{MapFile, Read, map};
 use super::readers::{flag, named, names, number, one, text, texts, word};
 use super::schedule::{ScheduleFile, TextsFile, one_or_many};
-use super::words::{AlertSeverityFile, AlertSignalFile, ChannelTypeFile, MailTlsFile};
+use super::words::{
+    AlertSeverityFile, AlertSignalFile, AlertSplitFile, ChannelTypeFile, MailTlsFile,
+};
 use crate::policy::problem::Source;
 use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
 
@@ -21,6 +23,12 @@ const ELSEWHERE: &[&Shape] = &[
 
 /// Maximum of a port.
 const PORT_MAX: u64 = 65_535;
+
+/// Maximum of `top`: the past of each caller is read with some queries an hour.
+const TOP_MAX: u64 = 1_000;
+
+/// Maximum of `least`.
+const LEAST_MAX: u64 = 1_000_000_000_000;
 
 map! {
     /// Alerts, and the channels that are notified of them.
@@ -67,6 +75,12 @@ map! {
     tier: Spanned<String> = text;
     /// Only this provider.
     provider: Spanned<String> = text;
+    /// An alert for each provider or each tier, and not for the whole domain.
+    by: Spanned<AlertSplitFile> = word;
+    /// How many of the busiest callers are followed; 50 if absent.
+    top: Spanned<u64> = number::<TOP_MAX>;
+    /// The least number of requests in an hour that is a spike; 100 if absent.
+    least: Spanned<u64> = number::<LEAST_MAX>;
     /// The severity; warning if absent.
     severity: Spanned<AlertSeverityFile> = word;
     /// The names of the channels that are notified; all if absent, none if empty.

@@ -47,9 +47,10 @@ pub use sharing::{
 };
 pub use thresholds::ThresholdsFile;
 pub use words::{
-    AlertSeverityFile, AlertSignalFile, AlgorithmFile, AnswerBodyFile, AnswerLimitsFile,
-    AnswerMetadataFile, ApiKeyOutageFile, ChannelTypeFile, HeaderSetFile, LeaseFile, MailTlsFile,
-    ModeFile, OtherRoutesFile, OutageFile, OverdraftFile, RefusalIdFile, Word,
+    AlertSeverityFile, AlertSignalFile, AlertSplitFile, AlgorithmFile, AnswerBodyFile,
+    AnswerLimitsFile, AnswerMetadataFile, ApiKeyOutageFile, ChannelTypeFile, HeaderSetFile,
+    LeaseFile, MailTlsFile, ModeFile, OtherRoutesFile, OutageFile, OverdraftFile, RefusalIdFile,
+    Word,
 };
 
 /// Values by free names, in the order of the file.

@@ -200,6 +200,23 @@ words! {
         ConfigInvalid = "config_invalid",
         /// The time until a certificate of a port expires.
         Certificate = "certificate",
+        /// What requests cost, in money, `over` an hour or a day.
+        Spend = "spend",
+        /// The part of the daily budget that is spent on a day, in percent, or that would be at the rate of the last hour.
+        Budget = "budget",
+        /// The requests of a caller in an hour, against its own past: deviations above the median of the same hour of the
+        /// weeks before.
+        Spike = "spike",
+    }
+}
+
+words! {
+    /// What a rule about money has an alert for.
+    AlertSplitFile {
+        /// Each provider.
+        Provider = "provider",
+        /// Each tier.
+        Tier = "tier",
     }
 }
 

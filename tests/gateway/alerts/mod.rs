@@ -3,6 +3,7 @@
 mod channels;
 mod check;
 mod delivery;
+mod money;
 mod outage;
 mod people;
 mod thresholds;

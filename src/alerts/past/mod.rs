@@ -1,0 +1,18 @@
+//! What rules see in stored usage: what was spent, and spikes; and when rules would have fired in the past.
+//!
+//! Reading usage may take seconds, so it is a task apart, and [`UsageSeen`] has what it saw last.
+
+mod names;
+mod replay;
+mod seen;
+mod sources;
+mod spend;
+mod spike;
+#[cfg(test)]
+mod testing;
+mod watcher;
+
+pub use replay::{NotReplayed, PastFiring, Replay, replay};
+pub use seen::UsageSeen;
+pub use sources::UsageSources;
+pub use watcher::UsageWatcher;
