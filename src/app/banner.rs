@@ -10,6 +10,7 @@ use tracing::field::display;
 use super::listeners::Listeners;
 use super::store;
 use crate::engine::Engine;
+use crate::observe::audit::Destination;
 use crate::observe::logs;
 use crate::policy::{Mode, PolicySet, Rule, RuleValue};
 use crate::printable;
@@ -57,11 +58,15 @@ impl Banner {
         })
     }
 
-    /// Reports the addresses: on standard error if the logs are text, else in the logs.
-    pub fn show(&self, format: logs::Format) {
+    /// Reports the addresses: in the logs if they are JSON. Else on standard output, or on standard error if standard output
+    /// is the audit log.
+    pub fn show(&self, format: logs::Format, audit: &Destination) {
         let Self { grpc, unix, http, grpc_tls, http_tls, store, .. } = self;
         match format {
             // The parent process may have closed the stream. That must not end the process.
+            logs::Format::Text if *audit == Destination::Stdout => {
+                write!(io::stderr(), "{self}").unwrap_or_default();
+            }
             logs::Format::Text => write!(io::stdout(), "{self}").unwrap_or_default(),
             logs::Format::Json => {
                 let grpc = grpc.map(display);

@@ -242,7 +242,7 @@ impl Process {
         self.listen_http(listeners.http, tls.http);
         self.listen_metrics(listeners.metrics);
         self.become_ready();
-        banner.show(self.settings.observing.log_format);
+        banner.show(self.settings.observing.log_format, &self.settings.audit.destination);
         Ok(())
     }
 

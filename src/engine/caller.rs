@@ -61,6 +61,8 @@ pub enum TierSource {
     Request,
     /// The directory.
     Directory,
+    /// Usage: the tier that the caller last had.
+    Usage,
     /// The policy's default.
     Default,
 }
@@ -106,10 +108,11 @@ impl<'a> CallerContext<'a> {
             lineage,
         };
         if requested_tier.is_none() {
-            let known = caller.directory_tier(0);
-            caller.tier = known.unwrap_or(classes.default_tier);
-            let source = known.map(|_| TierSource::Directory);
-            caller.tier_source = source.unwrap_or(TierSource::Default);
+            let of_directory = || Some((caller.directory_tier(0)?, TierSource::Directory));
+            let of_usage = || Some((classes.tier(request.last_tier()?)?, TierSource::Usage));
+            let known = of_directory().or_else(of_usage);
+            (caller.tier, caller.tier_source) =
+                known.unwrap_or((classes.default_tier, TierSource::Default));
         }
         caller.priority_sum = priority.sum(caller.tier, caller.roles(), |key| entry(request, key));
         caller

@@ -18,6 +18,7 @@ pub struct Request<'a> {
     descriptors: Vec<Descriptor<'a>>,
     taking: Taking,
     reservation: Option<Box<AskedReservation<'a>>>,
+    last_tier: Option<&'a str>,
 }
 
 /// Whether a request gets what is left of its limits if that is less than it asks for.
@@ -110,7 +111,8 @@ impl<'a> Request<'a> {
                 return Err(RequestError::TooManyEntries { index, count });
             }
         }
-        Ok(Self { domain, descriptors, taking: Taking::default(), reservation: None })
+        let taking = Taking::default();
+        Ok(Self { domain, descriptors, taking, reservation: None, last_tier: None })
     }
 
     /// The same request, which takes its hits so.
@@ -136,6 +138,16 @@ impl<'a> Request<'a> {
     /// The same request that asks this of reservations. What it meets besides is charged when it reserves.
     pub fn reserving(self, asked: AskedReservation<'a>) -> Self {
         Self { reservation: Some(Box::new(asked)), ..self }
+    }
+
+    /// The same request of a caller that last had this tier. It applies if neither an entry nor the directory says one.
+    pub fn of_last_tier(self, last_tier: Option<&'a str>) -> Self {
+        Self { last_tier, ..self }
+    }
+
+    /// The tier that the caller last had, if it is known.
+    pub fn last_tier(&self) -> Option<&'a str> {
+        self.last_tier
     }
 
     /// What it asks of reservations, if it does not say that by entries.

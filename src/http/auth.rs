@@ -81,7 +81,7 @@ impl Principal {
     /// For the role `self`: refuses access to callers other than the one with the principal's name.
     pub fn may_read(&self, caller: Option<&str>) -> Result<(), Problem> {
         if self.role == Role::Own && caller != Some(&self.name) {
-            let detail = format!("`{0}` may only read the quota and the usage of `{0}`", self.name);
+            let detail = format!("`{0}` may only read what is of the caller `{0}`", self.name);
             return Err(Problem::new(StatusCode::FORBIDDEN, detail).coded(FORBIDDEN_CODE));
         }
         Ok(())

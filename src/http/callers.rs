@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::auth::{Admin, Authorized, Operator, Viewer};
+use super::auth::{Admin, Authorized, Operator, Own, Viewer};
 use super::change::{ChangeBy, Edit, NewNames, check_name, etag, matches_etag};
 use super::edge::Edge;
 use super::extract::{JsonObject, UrlPath, UrlQuery};
@@ -116,12 +116,13 @@ async fn list(
 
 /// Shows a caller, unless the client has it already (`If-None-Match`).
 async fn read(
-    _: Authorized<Viewer>,
+    by: Authorized<Own>,
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
     IfNoneMatch(headers): IfNoneMatch,
 ) -> Result<Conditional<CallerForm>, Problem> {
     check_name(&name)?;
+    by.principal.may_read(Some(&name))?;
     let record = edge.engine.directory().read(&name).await?;
     let record = record.ok_or_else(|| unknown_caller(&name))?;
     if matches_etag(&headers, &header::IF_NONE_MATCH, Some(&record)) == Some(true) {

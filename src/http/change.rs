@@ -236,7 +236,9 @@ impl Edit<'_> {
             let flaws = names.check(&caller, before.map(|record| &*record.caller));
             if !flaws.is_empty() {
                 let all = joined(&flaws);
-                return Err(invalid(format!("{all}; use `?force=true` to write it anyway")));
+                return Err(invalid(format!(
+                    "{all}; use `?force=true`, or the flag `--force`, to write it anyway"
+                )));
             }
         }
         let known = before.and_then(|record| record.caller.parent.as_ref());

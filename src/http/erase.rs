@@ -42,7 +42,7 @@ struct ErasedBody {
     reservations: u64,
     /// Sums of usage, by hour and by day.
     usage: u64,
-    /// Refusals in Redis.
+    /// Refusals in Redis; without Redis, those in this process.
     refusals: u64,
     /// Alerts about it, and their notifications.
     alerts: u64,

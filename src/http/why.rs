@@ -105,7 +105,9 @@ async fn find(edge: &Edge, id: RefusalId) -> Result<Arc<RefusalForm>, Problem> {
             tokio::time::sleep(DELAY).await;
         }
     }
-    let detail = format!("no refusal with the id {id} is kept");
+    let detail = format!(
+        "no refusal with the id {id} is kept: it is unknown, too old, or of a caller that was erased"
+    );
     Err(Problem::new(StatusCode::NOT_FOUND, detail))
 }
 

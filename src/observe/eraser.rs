@@ -116,12 +116,14 @@ impl Eraser {
             let reported: Vec<String> = texts.into_iter().flatten().collect();
             erasures.add(&reported.join(" "), now).await?;
         }
+        let refusals = self.data.recent.erase(&|name| name == caller);
         self.forget(&|name| name == caller);
         if self.is_shared() {
             self.repeat_later(caller);
         }
         let reservations = self.data.reservations.erase(caller).await?;
-        let mut erased = Erased { reservations, ..Erased::default() };
+        let refusals = u64::try_from(refusals).unwrap_or(u64::MAX);
+        let mut erased = Erased { reservations, refusals, ..Erased::default() };
         if let Some(ErasableUsage { stored: Some((_, sums)), retention, .. }) = &self.data.usage {
             let periods = periods_with_callers(*retention, now);
             erased.sums = sums.erase(&periods, caller).await?;
@@ -130,7 +132,8 @@ impl Eraser {
             let is_of = |text: &str| {
                 RefusalForm::from_json(text).and_then(|one| one.caller).as_deref() == Some(caller)
             };
-            erased.refusals = stored.erase(is_of).await?;
+            // Those of this process are there too.
+            erased.refusals = stored.erase(is_of).await?.max(erased.refusals);
         }
         if let Some(alerts) = &self.data.alerts {
             erased.alerts = alerts.keeper.erase(caller).await?;

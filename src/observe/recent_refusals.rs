@@ -43,12 +43,14 @@ impl RecentRefusals {
         lock(&self.kept).by_id.get(&id).cloned()
     }
 
-    /// Removes the refusals of callers.
-    pub fn erase(&self, is_erased: &dyn Fn(&str) -> bool) {
+    /// Removes the refusals of callers, and returns their number.
+    pub fn erase(&self, is_erased: &dyn Fn(&str) -> bool) -> usize {
         let mut kept = lock(&self.kept);
         let Kept { order, by_id } = &mut *kept;
+        let before = by_id.len();
         by_id.retain(|_, refusal| !refusal.caller.as_deref().is_some_and(is_erased));
         order.retain(|id| by_id.contains_key(id));
+        before - by_id.len()
     }
 }
 

@@ -224,6 +224,41 @@ async fn a_change_of_an_unknown_caller_says_how_to_create_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_directory_nobody_is_told_to_create_a_caller() {
+    let tollgate = Tollgate::serve(POLICY, &Store::Embedded).await;
+    let grant = ["quota", "grant", "bob", "--limit", "daily", "--amount", "5"];
+    let (code, text) = complaint(&tollgate, &grant);
+    assert!(code == 1 && text.contains("no directory of callers"), "{text}");
+    assert!(!text.contains("create the caller"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_limit_is_set_by_force() {
+    let Some(server) = Server::start(&[]) else { return };
+    let store = Store::Redis(server);
+    let tollgate = Tollgate::serve(POLICY, &store).await;
+    let set = ["quota", "set", "ann", "monthly", "5"];
+    let (code, text) = complaint(&tollgate, &set);
+    assert!(code == 1 && text.contains("`--force`"), "{text}");
+    let output = run(&tollgate, &[&set[..], &["--force"]].concat());
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_has_its_report() {
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &["--usage=true"]).await;
+    DomainClient::new(&tollgate, "shop").await.ask(&["user=ann"], 1).await;
+    eventually("the request in the usage", async || (requests(&tollgate).await == 1).then_some(()))
+        .await;
+    let report = |command: &[&str]| {
+        printed(&tollgate, &[command, &["report", "--period", "day", "-o", "csv"]].concat())
+    };
+    let of_quota = report(&["quota"]);
+    assert!(of_quota.contains("ann"), "{of_quota}");
+    assert_eq!(of_quota, report(&[]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn credits_are_granted_given_and_explained() {
     let Some(server) = Server::start(&[]) else { return };
     let policy = POLICY.replace("10/day, paid: 100/day", "2/total, paid: 100/total");

@@ -64,12 +64,72 @@ impl Client<'_> {
     }
 }
 
+fn unix_second() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
 fn limits(answer: &Answer) -> Vec<Value> {
     let body = answer.json();
     let items = body["items"].as_array().unwrap().iter();
     items
         .map(|item| json!([item["limit"], item["quota"], item["used"], item["remaining"]]))
         .collect()
+}
+
+#[tokio::test]
+async fn a_tier_that_only_requests_say_is_that_of_the_last_request() {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;
+        let client = Client { tollgate: &tollgate, headers: Vec::new() };
+        let mut asker = DomainClient::new(&tollgate, "shop").await;
+        let standing = async |path: &str| {
+            let item = client.get(path).await.json()["items"][0].clone();
+            json!([item["tier"], item["tier_source"], item["quota"], item["used"]])
+        };
+        assert_eq!(standing("pia/quota").await, json!(["free", "default", 10, 0]));
+        // The second one is refused.
+        for (tier, hits, quota, used) in
+            [("paid", 30, 100, 30), ("free", 1, 10, 30), ("paid", 2, 100, 32)]
+        {
+            // The time of a request in usage is known to a second.
+            let second = unix_second();
+            eventually("another second", async || (second < unix_second()).then_some(())).await;
+            asker.ask(&["user=pia", &format!("tier={tier}")], hits).await;
+            let expected = json!([tier, "usage", quota, used]);
+            eventually("the tier in usage", async || {
+                (standing("pia/quota").await == expected).then_some(())
+            })
+            .await;
+        }
+        // What the caller says, and what the directory says, come first.
+        assert_eq!(standing("pia/quota?entries=tier=free").await, json!(["free", "entry", 10, 32]));
+        let validated = client.post("pia/quota/validate", &json!({ "hits": 60 })).await;
+        assert_eq!(validated.status, 200, "{:?}", validated.body);
+        let forecast = format!("http://{}/v1/forecast?caller=pia", tollgate.http_address);
+        let forecast = Http::new().get(&forecast, &[]).await.json()["items"][0].clone();
+        let told = json!([forecast["tier"], forecast["tier_source"], forecast["quota"]]);
+        assert_eq!(told, json!(["paid", "usage", 100]));
+        // A charge over the API is one of that tier too, and does not change it.
+        let consumed = client.post("pia/quota/consume", &json!({ "hits": 40 })).await;
+        assert_eq!(consumed.status, 200, "{:?}", consumed.body);
+        assert_eq!(standing("pia/quota").await, json!(["paid", "usage", 100, 72]));
+        if let Store::Redis(_) = store {
+            let put = Http::new().put(&client.url("pia"), r#"{"tier": "free"}"#).await;
+            assert_eq!(put.status, 201, "{:?}", put.body);
+            assert_eq!(standing("pia/quota").await, json!(["free", "directory", 10, 72]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_usage_the_tier_is_the_default() {
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &["--usage=false"]).await;
+    let client = Client { tollgate: &tollgate, headers: Vec::new() };
+    let mut asker = DomainClient::new(&tollgate, "shop").await;
+    assert!(asker.ask(&["user=pia", "tier=paid"], 3).await.passed);
+    let item = client.get("pia/quota").await.json()["items"][0].clone();
+    let told = json!([item["tier"], item["tier_source"], item["quota"], item["used"]]);
+    assert_eq!(told, json!(["free", "default", 10, 3]));
 }
 
 #[tokio::test]
@@ -421,14 +481,17 @@ async fn viewers_may_look_and_operators_change() {
     let usage = |query: &str| format!("../usage?{query}");
     for (path, status) in [
         ("ann/quota", 403),
-        ("self", 403),
+        // There is no such record, nor a directory.
+        ("self", 404),
         ("", 403),
         (&usage("caller=self"), 200),
         (&usage("caller=ann"), 403),
         (&usage("group_by=caller"), 403),
         ("../denials", 403),
         ("../top", 403),
-        ("../report?caller=self", 403),
+        ("../denials?caller=self", 200),
+        ("../report?caller=self", 200),
+        ("../report?caller=ann", 403),
         ("../openapi.json", 403),
     ] {
         let url = own.url(path).replace("callers/../", "");

@@ -30,7 +30,7 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("GET /v1", "viewer"),
     ("GET /v1/openapi.json", "viewer"),
     ("GET /v1/callers", "viewer"),
-    ("GET /v1/callers/{name}", "viewer"),
+    ("GET /v1/callers/{name}", "self"),
     ("PUT /v1/callers/{name}", "admin"),
     ("PATCH /v1/callers/{name}", "operator"),
     ("DELETE /v1/callers/{name}", "admin"),
@@ -69,9 +69,9 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("GET /v1/signals", "viewer"),
     ("POST /v1/signals/{name}", "operator"),
     ("GET /v1/usage", "self"),
-    ("GET /v1/denials", "viewer"),
+    ("GET /v1/denials", "self"),
     ("GET /v1/top", "viewer"),
-    ("GET /v1/report", "viewer"),
+    ("GET /v1/report", "self"),
     ("GET /v1/forecast", "self"),
     ("GET /v1/costs", "viewer"),
     ("GET /v1/why/{id}", "self"),
@@ -119,7 +119,7 @@ impl Api {
         let (method, path) = operation.split_once(' ').unwrap();
         let id = if path.contains("/why/") { &*self.refusals[caller] } else { "none" };
         let mut path = path.replace("{name}", caller).replace("{id}", id);
-        if ["/v1/usage", "/v1/forecast"].contains(&&*path) {
+        if ["/v1/usage", "/v1/forecast", "/v1/denials", "/v1/report"].contains(&&*path) {
             path = format!("{path}?caller={caller}");
         }
         let url = format!("http://{}{path}", self.tollgate.http_address);
@@ -213,6 +213,15 @@ async fn a_caller_sees_no_usage_but_its_own() {
         ("usage?caller=ann&group_by=limit&granularity=day", 200),
         ("usage?caller=ann&caller=bob", 400),
         ("forecast", 400),
+        ("denials", 403),
+        ("denials?caller=bob", 403),
+        ("denials?caller=ann", 200),
+        ("report", 403),
+        ("report?caller=bob", 403),
+        ("report?caller=ann&format=csv", 200),
+        ("callers", 403),
+        ("callers/bob", 403),
+        ("callers/ann", 404),
         ("callers/bob/../ann/quota", 404),
         ("callers/%61nn/quota", 200),
     ] {

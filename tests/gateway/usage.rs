@@ -55,6 +55,33 @@ async fn counted(tollgate: &Tollgate, requests: u64) {
 }
 
 #[tokio::test]
+async fn refusals_are_summed_by_reason_and_unknown_names_are_problems() {
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &["--usage=true"]).await;
+    ask(&tollgate, 5, &[&[("user", "ann")]]).await;
+    counted(&tollgate, 5).await;
+    let path = "/v1/usage?granularity=day&group_by=reason";
+    let fields = ["reason", "requests"];
+    let expected = [json!([null, 2]), json!(["over_limit", 3])];
+    assert_eq!(items(&tollgate, path, &fields).await, expected);
+    let path = "/v1/usage?granularity=day&reason=over_limit&group_by=caller";
+    assert_eq!(items(&tollgate, path, &["caller", "requests"]).await, [json!(["ann", 3])]);
+    for (path, expected) in [
+        ("/v1/usage?reason=bogus", 400),
+        ("/v1/denials?reason=bogus", 400),
+        ("/v1/denials?reason=disabled", 200),
+        ("/v1/usage?tier=bogus", 400),
+        ("/v1/usage?tier=paid", 200),
+        ("/v1/report?at=1960-01-01T00:00:00Z", 400),
+        ("/v1/report?at=0000-01-01T00:00:00Z", 400),
+    ] {
+        assert_eq!(get(&tollgate, path, &[]).await.status, expected, "{path}");
+    }
+    let far = get(&tollgate, "/v1/usage?to=9999-12-31T23:59:59Z", &[]).await;
+    let detail = far.json()["detail"].as_str().unwrap().to_owned();
+    assert!(far.status == 400 && detail.contains("before 9999-12-31"), "{detail}");
+}
+
+#[tokio::test]
 async fn usage_sums_to_what_was_asked_until_the_end() {
     for store in Store::every() {
         let mut tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;

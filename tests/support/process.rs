@@ -13,6 +13,7 @@ pub struct Process {
     name: String,
     child: Child,
     output: Arc<Mutex<String>>,
+    stdout: Arc<Mutex<String>>,
 }
 
 impl Process {
@@ -24,15 +25,20 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        let output = Arc::default();
-        collect(child.stdout.take().unwrap(), Arc::clone(&output));
-        collect(child.stderr.take().unwrap(), Arc::clone(&output));
-        Self { name: name.to_owned(), child, output }
+        let (output, stdout) = (Arc::default(), Arc::default());
+        collect(child.stdout.take().unwrap(), vec![Arc::clone(&output), Arc::clone(&stdout)]);
+        collect(child.stderr.take().unwrap(), vec![Arc::clone(&output)]);
+        Self { name: name.to_owned(), child, output, stdout }
     }
 
     /// All of its output so far.
     pub fn output(&self) -> String {
         self.output.lock().unwrap().clone()
+    }
+
+    /// Its standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
     }
 
     /// Its process id.
@@ -85,12 +91,14 @@ pub fn signal(id: u32, name: &str) {
 }
 
 /// Copies lines as they come. The thread ends with the program.
-fn collect(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) {
+fn collect(stream: impl Read + Send + 'static, outputs: Vec<Arc<Mutex<String>>>) {
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            let mut output = output.lock().unwrap();
-            output.push_str(&line);
-            output.push('\n');
+            for output in &outputs {
+                let mut output = output.lock().unwrap();
+                output.push_str(&line);
+                output.push('\n');
+            }
         }
     });
 }

@@ -112,6 +112,11 @@ impl Tollgate {
         self.process.output()
     }
 
+    /// Its standard output so far.
+    pub fn stdout(&self) -> String {
+        self.process.stdout()
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()

@@ -115,6 +115,19 @@ pub fn below(matches: &ArgMatches) -> Option<(&'static str, String)> {
     matches.get_flag("below").then(|| ("below", "true".to_owned()))
 }
 
+/// `--force`, for [`force`].
+pub fn force_arg() -> Arg {
+    Arg::new("force")
+        .long("force")
+        .action(ArgAction::SetTrue)
+        .help("Also if no policy has the limit or the tier")
+}
+
+/// `force=true`, if the flag was given.
+pub fn force(matches: &ArgMatches) -> Option<(&'static str, String)> {
+    matches.get_flag("force").then(|| ("force", "true".to_owned()))
+}
+
 fn entry(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::answer::answer;
 use super::args::{
-    below, below_arg, domain_arg, entries_json, entry_arg, given, hits_arg, name_arg, object,
-    of_caller, path, segment, text_arg,
+    below, below_arg, domain_arg, entries_json, entry_arg, force, force_arg, given, hits_arg,
+    name_arg, object, of_caller, path, segment, text_arg,
 };
 use super::question::{Question, parts};
 use super::table::Column;
@@ -66,6 +66,7 @@ fn grant_command() -> Command {
                 .help("What is left of a period is carried into the next one, up to so many hits"),
         )
         .arg(text_arg("id", "ID").help("Name of the bonus; generated if absent"))
+        .arg(force_arg())
 }
 
 fn gift_command() -> Command {
@@ -108,7 +109,11 @@ fn grant(matches: &ArgMatches) -> Question {
         ("rollover", rollover),
         ("id", text(matches, "id")),
     ];
-    Question { hint: Some(CREATE), ..post(matches, "bonuses", fields) }
+    Question {
+        query: force(matches).into_iter().collect(),
+        hint: Some(CREATE),
+        ..post(matches, "bonuses", fields)
+    }
 }
 
 fn gift(matches: &ArgMatches) -> Question {

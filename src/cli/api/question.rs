@@ -18,7 +18,7 @@ pub struct Question {
     pub is_one_page: bool,
     /// What is said if the answer has no body.
     pub done: Option<&'static str>,
-    /// What to do if there is nothing of that name.
+    /// What to do if no caller has the name.
     pub hint: Option<&'static str>,
 }
 

@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{answer, client};
 use super::args::{
-    below, below_arg, domain_arg, entries_json, entry_arg, hits_arg, name_arg, object, of_caller,
-    path, text_arg,
+    below, below_arg, domain_arg, entries_json, entry_arg, force, force_arg, hits_arg, name_arg,
+    object, of_caller, path, text_arg,
 };
 use super::question::Question;
 use super::table::Column;
-use super::{credits, monitor};
+use super::{credits, monitor, usage};
 use crate::cli::USAGE;
 
 const EXAMPLES: &str = "\
@@ -24,6 +24,7 @@ Examples:
   tollgate quota release alice 5                  Give them back
   tollgate quota reset alice                      Give all used hits back
   tollgate quota monitor                          Watch the callers nearest to their limits
+  tollgate quota report --period day              What was used, as `tollgate report`
   tollgate quota recalculate acme 815 -e resource=users
   tollgate quota grant alice --limit daily --amount 500 --until 2026-12-31
   tollgate quota gift alice bob 50 --limit balance
@@ -53,6 +54,7 @@ pub fn command() -> Command {
         .subcommand(of_limits("reset", "Give all used hits back"))
         .subcommand(recalculate_command())
         .subcommand(set_command())
+        .subcommand(usage::report_command())
         .subcommands(credits::commands())
         .subcommand(monitor::command())
 }
@@ -86,6 +88,7 @@ fn set_command() -> Command {
         )
         .arg(text_arg("tier", "TIER").help("The amount of this tier, for this limit alone"))
         .arg(text_arg("until", "TIME").help(credits::UNTIL))
+        .arg(force_arg())
 }
 
 pub fn run(matches: &ArgMatches) -> ExitCode {
@@ -97,6 +100,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Some(("reset", matches)) => answer(matches, |matches| change(matches, "reset")),
         Some(("recalculate", matches)) => answer(matches, |matches| change(matches, "recalculate")),
         Some(("set", matches)) => answer(matches, set),
+        Some(("report", matches)) => answer(matches, usage::report),
         Some(("monitor", matches)) => monitor::run(matches, client(matches)),
         Some((name, matches)) => credits::run(name, matches),
         None => ExitCode::from(USAGE),
@@ -153,6 +157,7 @@ fn set(matches: &ArgMatches) -> Question {
     Question {
         method: "PATCH",
         path: path(matches, "quota"),
+        query: force(matches).into_iter().collect(),
         body: Some(json!({ "overrides": object([(limit, value)]) })),
         ..Question::default()
     }

@@ -6,6 +6,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use super::args::{below, below_arg, caller_arg, domain_arg, entries, entry_arg, with_common};
 use super::question::Question;
 use super::table::Column;
+use crate::engine::Reason;
 
 const USAGE_EXAMPLES: &str = "\
 Examples:
@@ -42,7 +43,7 @@ pub fn usage_command() -> Command {
         .arg(group_by_arg());
     with_common(with_filters(
         with_range(command),
-        &["domain", "limit", "tier", "caller", "provider"],
+        &["domain", "limit", "tier", "caller", "provider", "reason"],
     ))
 }
 
@@ -122,8 +123,19 @@ pub fn usage(matches: &ArgMatches) -> Question {
     let mut columns = vec![Column::text("start", "/start")];
     columns.extend(names(&groups));
     columns.extend(sums(of_limits));
-    let names =
-        ["granularity", "from", "to", "group_by", "domain", "limit", "tier", "caller", "provider"];
+    columns.extend(rare_sums(matches));
+    let names = [
+        "granularity",
+        "from",
+        "to",
+        "group_by",
+        "domain",
+        "limit",
+        "tier",
+        "caller",
+        "provider",
+        "reason",
+    ];
     get("/v1/usage", paged(query(matches, &names)), columns)
 }
 
@@ -135,6 +147,7 @@ pub fn top(matches: &ArgMatches) -> Question {
         _ => names(&["domain".to_owned(), "caller".to_owned()]),
     };
     columns.extend(sums(of == "limits" || has(matches, "limit")));
+    columns.extend(rare_sums(matches));
     let names = ["of", "by", "granularity", "from", "to", "domain", "limit"];
     let mut query = query(matches, &names);
     query.extend(matches.get_one::<u64>("count").map(|count| ("page_size", count.to_string())));
@@ -237,6 +250,20 @@ fn sums(of_limits: bool) -> Vec<Column> {
     columns
 }
 
+/// The sums for which a terminal has no place: in CSV alone.
+fn rare_sums(matches: &ArgMatches) -> Vec<Column> {
+    if matches.get_one::<String>("output").is_none_or(|output| output != "csv") {
+        return Vec::new();
+    }
+    let counts = ["shadow_refused", "fallback", "waited"];
+    let counts = counts.iter().map(|name| Column::number(name, &format!("/{name}")));
+    let reasons = Reason::ALL.iter().map(|reason| reason.name());
+    let reasons = reasons.map(|reason| {
+        Column::number(&format!("refused_by_{reason}"), &format!("/refused_by/{reason}"))
+    });
+    counts.chain(reasons).collect()
+}
+
 fn granularity_arg() -> Arg {
     Arg::new("granularity")
         .long("granularity")
@@ -248,7 +275,7 @@ fn granularity_arg() -> Arg {
 
 fn group_by_arg() -> Arg {
     Arg::new("group_by").long("group-by").short('b').value_name("DIMENSIONS").help(
-        "Dimensions to sum by, with commas: domain, limit, tier, caller, provider, code, kind",
+        "Dimensions to sum by, with commas: domain, limit, tier, caller, provider, code, reason, kind",
     )
 }
 

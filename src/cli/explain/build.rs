@@ -101,6 +101,7 @@ impl Setting<'_> {
             tier_from: match caller.tier_source {
                 TierSource::Request => "request",
                 TierSource::Directory => "directory",
+                TierSource::Usage => "usage",
                 TierSource::Default => "default",
             },
             unknown_tier: self.unknown_tier(explanation),

@@ -14,7 +14,7 @@ use super::view;
 use super::view::layout::Section;
 use super::visitor::Visitor;
 use crate::clock::Timestamp;
-use crate::http::auth::Viewer;
+use crate::http::auth::{Own, Viewer};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
 use crate::http::usage::{
@@ -291,7 +291,8 @@ pub async fn download(
     State(edge): State<Edge>,
     Query(params): Query<UsageParams>,
 ) -> Result<Report, Failure> {
-    let by = visitor.authorized::<Viewer>()?;
+    visitor.authorized::<Viewer>()?;
+    let by = visitor.authorized::<Own>()?;
     let group_by = match params.by {
         By::Reason => "domain,caller",
         by => by.name(),

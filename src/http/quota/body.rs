@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::mark;
-use crate::engine::{BonusStanding, Preview, Reading, Standing, Verdict};
+use crate::engine::{BonusStanding, Preview, Reading, Standing, TierSource, Verdict};
 use crate::observe::audit::instant;
 use crate::policy::{Mode, Window};
 
@@ -36,6 +36,9 @@ pub struct QuotaItem {
     /// The tier by which the amount is chosen; absent if the policy has no tiers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
+    /// What says the tier; absent if the policy has no tiers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier_source: Option<TierSourceName>,
     /// Hits that may be spent: the amount of the limit (its burst, of a token bucket), and valid bonuses.
     pub quota: u64,
     /// Valid bonuses in it, with what was carried over.
@@ -110,6 +113,21 @@ pub struct GrantItem {
     pub every: Option<String>,
 }
 
+/// What says the tier of a caller.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "TierSource")]
+pub enum TierSourceName {
+    /// An entry among the given ones.
+    Entry,
+    /// The directory of callers.
+    Directory,
+    /// The caller's last request with usage of the last 31 days.
+    Usage,
+    /// The policy.
+    Default,
+}
+
 /// What a limit does with a request that is over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -167,14 +185,15 @@ impl QuotaItem {
         let Standing { charge, used, held, grace, bonuses, account, overridden, .. } = standing;
         let carried: u64 = bonuses.iter().map(|standing| standing.stand.carried).sum();
         let quota = charge.quota.saturating_add(carried);
-        let tier = verdict.caller.as_ref().and_then(|caller| caller.tier_name());
+        let (tier, tier_source) = tier(verdict).unzip();
         let may_recalculate = charge.limit.window == Window::Total && !verdict.fallback;
         let reset = charge.reset().filter(|reset| used != 0 && *reset != Duration::ZERO);
         Self {
             domain: verdict.domain.to_owned(),
             limit: charge.limit.label.to_string(),
             account: account.filter(|account| *account != caller).map(str::to_owned),
-            tier: tier.map(str::to_owned),
+            tier,
+            tier_source,
             quota,
             bonuses: quota.saturating_sub(charge.capacity),
             grants: bonuses.iter().map(GrantItem::new).collect(),
@@ -221,6 +240,18 @@ impl GrantItem {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero(hits: &u64) -> bool {
     *hits == 0
+}
+
+/// The tier of the caller, and what says it; None if the policy has no tiers.
+pub fn tier(verdict: &Verdict<'_>) -> Option<(String, TierSourceName)> {
+    let caller = verdict.caller.as_ref()?;
+    let source = match caller.tier_source {
+        TierSource::Request => TierSourceName::Entry,
+        TierSource::Directory => TierSourceName::Directory,
+        TierSource::Usage => TierSourceName::Usage,
+        TierSource::Default => TierSourceName::Default,
+    };
+    Some((caller.tier_name()?.to_owned(), source))
 }
 
 /// `used` of `quota`, from 0 to 100 and above, to a hundredth.

@@ -18,13 +18,14 @@ use super::extract::{OptionalJsonObject, UrlPath, UrlQuery};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
 use crate::engine::{Code, GiveBack, Preview, Reason, Taking, Verdict};
+use crate::http::usage::last_tiers::with_last_tiers;
 use crate::limit::Hits;
 use crate::store::HELD_MAX;
 use limits::{Limits, limits, record, unavailable};
 use params::{ConsumeForm, ConsumeMode, HitsForm};
 use recalculate::recalculate;
 
-pub use body::{QuotaItem, percent};
+pub use body::{QuotaItem, TierSourceName, percent, tier};
 pub use limits::LOOK;
 pub use params::{QuotaParams, ResetForm, Target, check_domain, target};
 
@@ -109,6 +110,7 @@ async fn show(
 /// # Errors
 /// If no limit applies to it, or the store is unavailable.
 pub async fn standing(edge: &Edge, target: &Target) -> Result<Limits, Problem> {
+    let target = &with_last_tiers(edge, target).await;
     let snapshot = edge.engine.snapshot();
     let mut previews = Vec::new();
     for request in &target.requests(&snapshot, LOOK)? {
@@ -128,7 +130,7 @@ async fn validate(
     OptionalJsonObject(form): OptionalJsonObject<HitsForm>,
 ) -> Result<Quota, Problem> {
     by.principal.may_read(Some(&name))?;
-    let target = form.target(name)?;
+    let target = with_last_tiers(&edge, &form.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, Hits::Spend(form.hits))?;
     passed(&target, edge.engine.preview(&snapshot, &request).await)
@@ -141,7 +143,7 @@ async fn consume(
     UrlPath(name): UrlPath<String>,
     OptionalJsonObject(form): OptionalJsonObject<ConsumeForm>,
 ) -> Result<Quota, Problem> {
-    let target = form.target(name)?;
+    let target = with_last_tiers(&edge, &form.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let look = target.request(&snapshot, LOOK)?;
     // A request without limits is not charged, and should not be counted.
@@ -183,7 +185,7 @@ async fn release(
     UrlPath(name): UrlPath<String>,
     OptionalJsonObject(form): OptionalJsonObject<HitsForm>,
 ) -> Result<Quota, Problem> {
-    let target = form.target(name)?;
+    let target = with_last_tiers(&edge, &form.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, Hits::GiveBack(form.hits))?;
     let recorded = record(&edge, &by.principal, "release quota", (&target, form.hits)).await?;
@@ -198,7 +200,7 @@ pub async fn reset(
     UrlPath(name): UrlPath<String>,
     OptionalJsonObject(form): OptionalJsonObject<ResetForm>,
 ) -> Result<Quota, Problem> {
-    let target = form.target(name)?;
+    let target = with_last_tiers(&edge, &form.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, LOOK)?;
     let preview = edge.engine.preview(&snapshot, &request).await;

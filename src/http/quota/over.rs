@@ -14,6 +14,7 @@ use crate::http::auth::{Authorized, Viewer};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
 use crate::http::problem::Problem;
+use crate::http::usage::last_tiers::with_last_tiers;
 
 /// Callers that are looked at for a page: each costs up to two questions to the store.
 const CALLERS_MAX: usize = 500;
@@ -95,7 +96,7 @@ pub async fn list(
     let mut has_met = !has_entries;
     let mut items = Vec::new();
     for (name, _) in page.callers {
-        let target = asked.clone().target(name.clone())?;
+        let target = with_last_tiers(&edge, &asked.clone().target(name.clone())?).await;
         let mut previews = Vec::new();
         for request in &target.requests(&snapshot, LOOK)? {
             let preview = edge.engine.preview(&snapshot, request).await;

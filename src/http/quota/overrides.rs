@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::http::auth::Operator;
 use crate::http::callers::unknown_caller;
 use crate::http::change::{ChangeBy, Edit, Edited, NewNames, etag};
@@ -13,7 +14,7 @@ use crate::http::extract::{JsonObject, UrlPath, UrlQuery};
 use crate::http::openapi::{self, Operation};
 use crate::http::problem::Problem;
 use crate::http::reply::{NoContent, Stored, Tagged};
-use crate::policy::{Caller, CallerForm, OverrideForm};
+use crate::policy::{Caller, CallerForm, OverrideForm, OverrideUntilForm, parse_until};
 use crate::store::Record;
 
 pub fn operations() -> [Operation; 3] {
@@ -75,6 +76,9 @@ async fn put(
     let edit = Edit { request: &by.request, names, action: "put quota", name: &name };
     let edited = edit.apply(|caller| {
         let overrides = form.overrides.clone();
+        let before = known(caller).overrides;
+        let new = overrides.iter().filter(|(limit, form)| before.get(*limit) != Some(form));
+        check_ends(new, by.request.now())?;
         Ok(Some(CallerForm { overrides, ..known(caller) }))
     });
     stored(edited.await?, &name)
@@ -87,6 +91,8 @@ pub async fn patch(
     names: NewNames,
     JsonObject(patch): JsonObject<OverridesPatchForm>,
 ) -> Result<Stored<OverridesForm>, Problem> {
+    let set = patch.overrides.iter().filter_map(|(limit, form)| Some((limit, form.as_ref()?)));
+    check_ends(set, by.request.now())?;
     let edit = Edit { request: &by.request, names, action: "patch quota", name: &name };
     let edited = edit.apply(|caller| {
         let mut form = known(caller);
@@ -124,6 +130,24 @@ pub async fn remove(
     })
     .await?;
     Ok(NoContent)
+}
+
+/// Checks that none of new overrides has ended already: it would change nothing.
+fn check_ends<'f>(
+    overrides: impl IntoIterator<Item = (&'f String, &'f OverrideForm)>,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    for (limit, form) in overrides {
+        let OverrideForm::Until(OverrideUntilForm { until: Some(until), .. }) = form else {
+            continue;
+        };
+        // An invalid time is a flaw of the form.
+        if parse_until(until).is_ok_and(|end| end <= now) {
+            let detail = format!("overrides.{limit}.until: {until} is in the past");
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+        }
+    }
+    Ok(())
 }
 
 /// The form of a caller; an empty one if it is unknown.

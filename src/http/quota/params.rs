@@ -115,13 +115,15 @@ pub struct CountForm {
 }
 
 /// A caller and more entries of its descriptor, in one domain or several.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
     caller: String,
     domain: Option<String>,
     entries: Vec<(String, String)>,
     /// With the rules below.
     below: bool,
+    /// The tier that the caller last had in a domain, where nothing else says it.
+    last_tiers: BTreeMap<String, String>,
 }
 
 /// The hits of a body that doesn't say them.
@@ -151,7 +153,7 @@ impl QuotaParams {
         let texts = self.entries.split(',').filter(|text| !text.is_empty());
         let entries: Option<Vec<_>> = texts.map(entry).collect();
         let entries = entries.ok_or_else(|| invalid("`entries` is `key=value,key=value`"))?;
-        Ok(Target { caller, domain: self.domain, entries, below: self.below })
+        Ok(Target { below: self.below, ..Target::new(caller, self.domain, entries) })
     }
 }
 
@@ -224,10 +226,34 @@ pub fn target(
         return Err(invalid("each of `entries` is an object with one key: {\"key\": \"value\"}"));
     }
     let entries = entries.iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
-    Ok(Target { caller, domain, entries: entries.collect(), below: false })
+    Ok(Target::new(caller, domain, entries.collect()))
 }
 
 impl Target {
+    fn new(caller: String, domain: Option<String>, entries: Vec<(String, String)>) -> Self {
+        Self { caller, domain, entries, below: false, last_tiers: BTreeMap::new() }
+    }
+
+    /// The same caller, which last had these tiers, by domain.
+    pub fn with_last_tiers(&self, last_tiers: BTreeMap<String, String>) -> Self {
+        Self { last_tiers, ..self.clone() }
+    }
+
+    /// The domains whose requests say the tier by an entry, while this target has none.
+    pub fn domains_without_tier<'p>(&self, policies: &'p PolicySet) -> Vec<&'p Domain> {
+        let lacks_tier = |domain: &&Domain| {
+            let classes = &domain.classes;
+            let has_entry = |key: &str| self.entries.iter().any(|(name, _)| name == key);
+            let reads_entry = classes.tier_key.as_deref().is_some_and(|key| !has_entry(key));
+            classes.caller_key.is_some() && reads_entry && self.means(&domain.name)
+        };
+        policies.domains().into_iter().filter(lacks_tier).collect()
+    }
+
+    fn means(&self, domain: &str) -> bool {
+        self.domain.as_deref().is_none_or(|meant| meant == domain)
+    }
+
     /// The request of the caller for so many hits in each domain that is meant.
     pub fn requests<'t>(
         &'t self,
@@ -236,8 +262,7 @@ impl Target {
     ) -> Result<Vec<Request<'t>>, Problem> {
         let domains = snapshot.policies().domains();
         check_domain(snapshot.policies(), self.domain.as_deref())?;
-        let is_meant = |name: &str| self.domain.as_deref().is_none_or(|domain| domain == name);
-        let meant = domains.into_iter().filter(|domain| is_meant(&domain.name));
+        let meant = domains.into_iter().filter(|domain| self.means(&domain.name));
         let paths = meant.filter_map(|domain| Some((domain, self.path(domain)?)));
         let paths = paths.flat_map(|(domain, path)| {
             let below = if self.below { domain.paths_below(&path) } else { Vec::new() };
@@ -249,7 +274,10 @@ impl Target {
         let requests = paths.map(|(domain, entries)| {
             let descriptor =
                 Descriptor { entries, hits, hits_source: HitsSource::Request, limit: None };
-            Request::try_new(domain, vec![descriptor]).map_err(|error| invalid(error.to_string()))
+            let request = Request::try_new(domain, vec![descriptor])
+                .map_err(|error| invalid(error.to_string()))?;
+            let last_tier = self.last_tiers.get(domain).map(String::as_str);
+            Ok::<_, Problem>(request.of_last_tier(last_tier))
         });
         let requests: Vec<_> = requests.collect::<Result<_, _>>()?;
         if let (Some(domain), true) = (&self.domain, requests.is_empty()) {

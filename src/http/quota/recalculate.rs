@@ -11,6 +11,7 @@ use crate::http::edge::Edge;
 use crate::http::extract::{JsonObject, UrlPath};
 use crate::http::openapi::{Description, Output};
 use crate::http::problem::Problem;
+use crate::http::usage::last_tiers::with_last_tiers;
 use crate::policy::Domain;
 
 /// The quota with the new count, or a problem if it was corrected meanwhile.
@@ -39,7 +40,7 @@ pub async fn recalculate(
     UrlPath(name): UrlPath<String>,
     JsonObject(form): JsonObject<CountForm>,
 ) -> Result<Recalculated, Problem> {
-    let target = form.target(name)?;
+    let target = with_last_tiers(&edge, &form.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, LOOK)?;
     let recount =

@@ -21,6 +21,7 @@ use super::quota::limits::{LOOK, record};
 use super::quota::params::{Target, check_hits, invalid, target, wrong_resource};
 use super::quota::refusal;
 use super::reply::NoContent;
+use super::usage::last_tiers::with_last_tiers;
 use crate::clock::Timestamp;
 use crate::engine::{AskedReservation, Code, Verdict};
 use crate::limit::Hits;
@@ -154,7 +155,7 @@ async fn reserve(
     check_hits(form.hits)?;
     let id = form.id.map_or_else(random_id, Ok)?;
     check_id(&id)?;
-    let target = target(name.clone(), form.domain, &form.entries)?;
+    let target = with_last_tiers(&edge, &target(name.clone(), form.domain, &form.entries)?).await;
     let snapshot = edge.engine.snapshot();
     let look = target.request(&snapshot, LOOK)?;
     let preview = edge.engine.preview(&snapshot, &look).await;
@@ -269,7 +270,7 @@ async fn extend(
     if stored.end.is_some() {
         return Err(ended(&id));
     }
-    let target = stored.target(&name)?;
+    let target = with_last_tiers(&edge, &stored.target(&name)?).await;
     let snapshot = edge.engine.snapshot();
     let preview = edge.engine.preview(&snapshot, &target.request(&snapshot, LOOK)?).await;
     let ttls = Ttls::of(&preview.verdict).ok_or_else(|| target.unmet(preview.verdict.policy))?;
@@ -335,7 +336,7 @@ impl Change<'_> {
         (what, action, hits): (&'static str, ReservationAction, Hits),
         ttl: Option<Duration>,
     ) -> Result<Made, Problem> {
-        let target: Target = stored.target(self.name)?;
+        let target = with_last_tiers(self.edge, &stored.target(self.name)?).await;
         let snapshot = self.edge.engine.snapshot();
         if stored.is_orphan(snapshot.policies()) {
             return Err(stored.orphaned(self.id));

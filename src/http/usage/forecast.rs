@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::last_tiers::with_last_tiers;
 use super::reading::{Reading, Scope, read};
 use crate::clock::Timestamp;
 use crate::engine::{Code, Preview, Standing, Verdict};
@@ -15,7 +16,7 @@ use crate::http::auth::{Authorized, Own};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
 use crate::http::problem::Problem;
-use crate::http::quota::{QuotaParams, Target};
+use crate::http::quota::{QuotaParams, Target, TierSourceName, tier};
 use crate::limit::{Algorithm, Hits};
 use crate::observe::audit::instant;
 use crate::usage::forecast::{
@@ -60,6 +61,12 @@ pub struct ForecastsBody {
 pub struct ForecastItem {
     pub domain: String,
     pub limit: String,
+    /// The tier by which the amount is chosen; absent if the policy has no tiers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// What says the tier; absent if the policy has no tiers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier_source: Option<TierSourceName>,
     pub quota: u64,
     pub used: u64,
     pub remaining: u64,
@@ -154,6 +161,7 @@ pub async fn forecast(
 /// # Errors
 /// If usage is not counted, no limit applies, or the store is unavailable.
 pub async fn forecasts(edge: &Edge, target: &Target) -> Result<ForecastsBody, Problem> {
+    let target = &with_last_tiers(edge, target).await;
     let past = Past::read(edge, target.caller()).await?;
     let snapshot = edge.engine.snapshot();
     let (mut items, mut domains) = (Vec::new(), Vec::new());
@@ -224,9 +232,12 @@ impl Past {
                 (None, Some(ExpectedBody::new(&forecast, outlook, now)))
             }
         };
+        let (tier, tier_source) = tier(verdict).unzip();
         ForecastItem {
             domain: name.0,
             limit: name.1,
+            tier,
+            tier_source,
             quota: charge.quota,
             used: standing.used,
             remaining: charge.remaining(),

@@ -4,6 +4,7 @@ mod body;
 mod costs;
 mod forecast;
 mod kinds;
+pub(super) mod last_tiers;
 mod params;
 mod reading;
 mod report;
@@ -106,10 +107,11 @@ async fn usage(
 
 /// Lists refusals.
 async fn denials(
-    _: Authorized<Viewer>,
+    by: Authorized<Own>,
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<DenialsParams>,
 ) -> Result<Json<PageBody<DenialItem>>, Problem> {
+    by.principal.may_read(params.caller())?;
     answer(&edge, params.query(edge.engine.now())?, DenialItem::new).await.map(Json)
 }
 

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::clock::Timestamp;
+use crate::engine::Reason;
 use crate::http::problem::Problem;
 use crate::usage::{Dimension, Granularity, Rank, UsageQuery, View};
 
@@ -15,13 +16,14 @@ const PAGE_LEN_MAX: usize = 1_000;
 const PAGE_LEN_DEFAULT: usize = 100;
 
 /// The dimensions that `group_by` names.
-const DIMENSIONS: [(&str, Dimension); 7] = [
+const DIMENSIONS: [(&str, Dimension); 8] = [
     ("domain", Dimension::Domain),
     ("limit", Dimension::Limit),
     ("tier", Dimension::Tier),
     ("caller", Dimension::Caller),
     ("provider", Dimension::Provider),
     ("code", Dimension::Code),
+    ("reason", Dimension::Reason),
     ("kind", Dimension::Kind),
 ];
 
@@ -66,14 +68,16 @@ page_query! {
     pub struct UsageParams {
         #[serde(default)]
         granularity: GranularityParam,
-        /// The dimensions to group by, separated by commas: domain, limit, tier, caller, provider, code, kind. With limit, also as
-        /// a filter, a request counts once for each limit that applied to it, and there are hits. Minutes have no callers.
+        /// The dimensions to group by, separated by commas: domain, limit, tier, caller, provider, code, reason, kind. With limit,
+        /// also as a filter, a request counts once for each limit that applied to it, and there are hits. Minutes have no callers.
         #[serde(default)]
         group_by: String,
         tier: Option<String>,
         caller: Option<String>,
         provider: Option<String>,
         code: Option<CodeParam>,
+        /// Only refusals for this reason.
+        reason: Option<String>,
     }
 }
 
@@ -165,6 +169,7 @@ impl UsageParams {
     pub fn query(self, now: Timestamp) -> Result<UsageQuery, Problem> {
         let page = self.page_of(self.granularity.into(), now)?;
         let code = self.code.map(|code| code.name().to_owned());
+        check_reason(self.reason.as_deref())?;
         let query = UsageQuery {
             by_time: true,
             group_by: dimensions(&self.group_by)?,
@@ -175,6 +180,7 @@ impl UsageParams {
                 (Dimension::Caller, self.caller),
                 (Dimension::Provider, self.provider),
                 (Dimension::Code, code),
+                (Dimension::Reason, self.reason),
             ]),
             ..page
         };
@@ -183,12 +189,18 @@ impl UsageParams {
 }
 
 impl DenialsParams {
+    /// The caller that the query selects.
+    pub fn caller(&self) -> Option<&str> {
+        self.caller.as_deref()
+    }
+
     /// The question to the sums.
     pub fn query(self, now: Timestamp) -> Result<UsageQuery, Problem> {
         let granularity = match self.granularity {
             CallerGranularityParam::Hour => Granularity::Hour,
             CallerGranularityParam::Day => Granularity::Day,
         };
+        check_reason(self.reason.as_deref())?;
         let page = self.page_of(granularity, now)?;
         Ok(UsageQuery {
             view: View::Denials,
@@ -317,10 +329,22 @@ pub fn filters<const N: usize>(all: [(Dimension, Option<String>); N]) -> Vec<(Di
     all.into_iter().filter_map(|(dimension, name)| Some((dimension, name?))).collect()
 }
 
+/// Checks that there are refusals for a reason.
+fn check_reason(reason: Option<&str>) -> Result<(), Problem> {
+    match reason.filter(|reason| Reason::ALL.iter().all(|known| known.name() != *reason)) {
+        None => Ok(()),
+        Some(unknown) => {
+            let known = Reason::ALL.map(Reason::name).join(", ");
+            Err(invalid(format!("unknown reason `{unknown}`; use {known}")))
+        }
+    }
+}
+
 /// The time in the parameter `name`.
 pub fn time(name: &str, text: &str) -> Result<Timestamp, Problem> {
     let at = text.parse::<jiff::Timestamp>().map_err(|_| {
-        invalid(format!("{name}: invalid time `{text}`; use a time such as 2026-12-31T12:00:00Z"))
+        let detail = "use a time before 9999-12-31, such as 2026-12-31T12:00:00Z";
+        invalid(format!("{name}: invalid time `{text}`; {detail}"))
     })?;
     // Times before 1970 count as its start.
     Ok(Timestamp::from_ms(u64::try_from(at.as_millisecond()).unwrap_or_default()))

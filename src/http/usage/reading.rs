@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::http::edge::Edge;
 use crate::http::problem::Problem;
 use crate::http::quota::check_domain;
+use crate::policy::PolicySet;
 use crate::store::StoreError;
 use crate::store::sums::SumsError;
 use crate::usage::{Dimension, Page, UsageQuery};
@@ -66,6 +67,7 @@ pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem
         let domain = query.filters.iter().find(|(dimension, _)| *dimension == Dimension::Domain);
         let domain = domain.map(|(_, domain)| domain.as_str());
         check_domain(&edge.engine.policies(), domain)?;
+        check_tier(&edge.engine.policies(), &query)?;
     }
     Ok(Reading { scope, query, page, unavailable, since: sources.memory.since() })
 }
@@ -77,6 +79,19 @@ async fn counted(
     now: Timestamp,
 ) -> Result<Page, Problem> {
     sources.counted(query, now).await.map_err(|error| not_summed(&error))
+}
+
+/// Checks that a policy has the tier of a query, if it has one.
+fn check_tier(policies: &PolicySet, query: &UsageQuery) -> Result<(), Problem> {
+    let tier = query.filters.iter().find(|(dimension, _)| *dimension == Dimension::Tier);
+    let Some((_, tier)) = tier else { return Ok(()) };
+    match policies.domains().into_iter().any(|domain| domain.classes.tier(tier).is_some()) {
+        true => Ok(()),
+        false => {
+            let detail = format!("no policy has the tier `{tier}`");
+            Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+        }
+    }
 }
 
 /// The currency of the prices in the policies; None if they have none, or several.

@@ -15,7 +15,7 @@ use super::body::UsageItem;
 use super::params::{checked, dimensions, filters, time};
 use super::reading::{Scope, read};
 use crate::clock::Timestamp;
-use crate::http::auth::{Authorized, Viewer};
+use crate::http::auth::{Authorized, Own};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
 use crate::http::openapi::{Description, Output};
@@ -52,7 +52,7 @@ pub struct ReportParams {
     period: Period,
     /// A time in the period (RFC 3339); absent: now.
     at: Option<String>,
-    /// Which sums to tell apart, by commas: domain, limit, tier, caller, provider, code, kind.
+    /// Which sums to tell apart, by commas: domain, limit, tier, caller, provider, code, reason, kind.
     #[serde(default = "group_by_default")]
     group_by: String,
     domain: Option<String>,
@@ -128,10 +128,11 @@ impl Output for Report {
 
 /// Reports a period.
 pub async fn report(
-    _: Authorized<Viewer>,
+    by: Authorized<Own>,
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<ReportParams>,
 ) -> Result<Report, Problem> {
+    by.principal.may_read(params.caller.as_deref())?;
     let format = params.format;
     let query = params.query(edge.engine.now())?;
     let to = query.to;
@@ -175,6 +176,12 @@ impl ReportParams {
 
     fn query(self, now: Timestamp) -> Result<UsageQuery, Problem> {
         let at = self.at.map(|text| time("at", &text)).transpose()?.unwrap_or(now);
+        if at == Timestamp::default() {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "`at` must be later than 1970-01-01",
+            ));
+        }
         let (from, to) = self.period.around(at).ok_or_else(|| {
             Problem::new(StatusCode::BAD_REQUEST, "`at` is too far in the future")
         })?;

@@ -221,11 +221,19 @@ async fn the_standard_output_has_the_lines_and_nothing_else() {
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
     let url = format!("http://{}/v1/callers/alice/quota/consume", tollgate.http_address);
     assert_eq!(Http::new().post(&url, &[], "{}").await.status, 200);
-    let line = eventually("the line", async || {
-        let output = tollgate.output();
-        output.lines().find(|line| line.starts_with("{\"seq\":2,")).map(str::to_owned)
+    let output = eventually("the lines", async || {
+        Some(tollgate.stdout()).filter(|output| 2 <= output.lines().count())
     })
     .await;
-    let line: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(line["caller"], "alice");
+    let lines: Vec<Value> =
+        output.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let sequence: Vec<u64> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+    assert_eq!(sequence, (1..).take(lines.len()).collect::<Vec<u64>>());
+    assert_eq!(lines[1]["caller"], "alice");
+    assert!(tollgate.output().contains("HTTP  http://"), "the banner is on standard error");
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    fs::write(&file, output).unwrap();
+    let verified = command().args(["audit", "verify"]).arg(&file).output().unwrap();
+    assert!(verified.status.success(), "{verified:?}");
 }

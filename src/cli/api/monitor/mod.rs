@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::args::{duration_arg, with_address};
+use super::args::{duration_arg, entries_json, entry_arg, with_address};
 use super::client::{Client, ClientError};
 use crate::cli::{PROBLEMS, USAGE, complain};
 use reading::{Reading, Subjects};
@@ -40,6 +40,7 @@ pub fn command() -> Command {
                 .num_args(0..)
                 .help("Callers to watch; the busiest ones if absent"),
         )
+        .arg(entry_arg())
         .arg(duration_arg("interval", "2s").help("Time between two readings"));
     with_address(command)
 }
@@ -60,8 +61,9 @@ pub fn run(matches: &ArgMatches, client: Result<Client, ClientError>) -> ExitCod
     }
     let interval = matches.get_one::<Duration>("interval").copied().unwrap_or(TURN);
     let callers = matches.get_many::<String>("caller").unwrap_or_default().cloned().collect();
+    let entries = entries_json(matches).map(|entries| entries.to_string());
     let view = View::new(client.url(), interval);
-    match watch(view, &read_often(client, Subjects { callers }, interval)) {
+    match watch(view, &read_often(client, Subjects { callers, entries }, interval)) {
         Ok(Ending::Asked) => ExitCode::SUCCESS,
         Ok(Ending::Terminated) => ExitCode::from(TERMINATED),
         Err(error) => {

@@ -20,6 +20,8 @@ const ROWS: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Subjects {
     pub callers: Vec<String>,
+    /// More entries after the caller's, as the API takes them.
+    pub entries: Option<String>,
 }
 
 /// One reading of the API; None if it did not answer.
@@ -76,9 +78,11 @@ impl Subjects {
                 }
             });
         }
+        let entries = self.entries.as_deref().map(|entries| ("entries", entries));
+        let entries = entries.as_slice();
         let mut limits = Vec::new();
         for name in names.iter().take(CALLERS_MAX) {
-            match items(client, &format!("/v1/callers/{}/quota", segment(name)), &[]) {
+            match items(client, &format!("/v1/callers/{}/quota", segment(name)), entries) {
                 Ok(items) => limits.extend(items.into_iter().map(|mut item| {
                     item["caller"] = Value::from(name.as_str());
                     item
