@@ -19,8 +19,11 @@ pub struct Amends {
     pub bonuses: SmallVec<[u64; 1]>,
     /// Thresholds that the earlier charge has crossed, in percent: the next charge reports those that it finds crossed.
     pub crossed: SmallVec<[u16; 4]>,
-    /// When the earlier charge began a grace, if it did: it has not begun.
+    /// When the earlier charge began a grace, if it did: it has not begun, unless a part of the charge stays and more than the
+    /// limit is in use.
     pub grace_since: Option<Timestamp>,
+    /// Whether all hits of the earlier charge come back.
+    pub is_whole: bool,
 }
 
 impl Amends {
@@ -46,6 +49,8 @@ impl Amends {
                 self.crossed.push(percent);
             }
         }
-        self.grace_since = other.grace_since.or(self.grace_since);
+        if other.grace_since.is_some() {
+            (self.grace_since, self.is_whole) = (other.grace_since, other.is_whole);
+        }
     }
 }

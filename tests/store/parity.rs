@@ -389,6 +389,7 @@ impl Special {
             bonuses: bonuses.iter().copied().collect(),
             crossed: percents.into_iter().flatten().collect(),
             grace_since: Some(Timestamp::from_ms(now_ms - ms)),
+            is_whole: ms % 2 == 0,
         }))
     }
 

@@ -70,12 +70,15 @@ impl Decider<'_> {
         record.keep_reported(tag, reported, expiry_ms);
     }
 
-    /// Has the grace not begun that the earlier charge began. If more than the limit is in use without it, as where the amount
-    /// was lowered, the next charge that passes begins it.
+    /// Has the grace not begun that the earlier charge began, unless a part of that stays and more than the limit is in use. If
+    /// more is in use without it, as where the amount was lowered, the next charge that passes begins a grace.
     pub(super) fn take_grace_back(&mut self, index: usize) {
         let charge = &self.batch.charges[index];
-        let since = charge.amends.as_deref().and_then(|amends| amends.grace_since);
-        let Some(since) = since else { return };
+        let amends = charge.amends.as_deref().filter(|amends| {
+            let on = self.settled(index);
+            amends.is_whole || on.used() <= on.limit.capacity()
+        });
+        let Some(since) = amends.and_then(|amends| amends.grace_since) else { return };
         let record = &mut self.records[charge.key_index];
         let tag = charge.limit.tag();
         if record.grace(tag).is_some_and(|begun| begun.since_ms == since.as_ms()) {

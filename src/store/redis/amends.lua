@@ -1,21 +1,22 @@
 -- What is put right of a charge that another server refused, or made less of. Mirrors store/embedded/amends.rs.
 --
 -- A charge that does so has AMENDS more in its SPECIAL, and goes on as HEAD: when the earlier one was made, when it began a grace
--- (else 0), and how many thresholds it has crossed; and as PERCENT each of these.
+-- (else 0), whether all of it comes back, and how many thresholds it has crossed; and as PERCENT each of these.
 --
 -- A charge with an idempotency key that takes hits of bonuses leaves an entry named `;`, tag beside its mark: a TAKEN for each, its
 -- id and the hits. A refund for a retry, which knows no more than that, puts them back from there.
 
 do
-  local HEAD = '<I7I7B'
+  local HEAD = '<I7I7BB'
   local PERCENT = '<I2'
   local TAKEN = '<Bc0I7'
 
   -- Reads what is put right; returns where it ends.
   function amends.read(one, bytes, at)
     local made = { at = 0, since = 0, crossed = {}, of_bonuses = 0 }
-    local number
-    made.at, made.since, number, at = unpack(HEAD, bytes, at)
+    local whole, number
+    made.at, made.since, whole, number, at = unpack(HEAD, bytes, at)
+    made.is_whole = whole == 1
     for _ = 1, number do
       local percent
       percent, at = unpack(PERCENT, bytes, at)
@@ -90,8 +91,9 @@ do
   -- Takes back what the earlier charge has reported and begun. Mirrors Decider::take_grace_back too.
   function amends.undo(one)
     amends.untell(one)
-    local since = one.special.amends.since
-    local entry = since ~= 0 and find_entry(one.record, GRACE .. one.entry.tag)
+    local made = one.special.amends
+    local since, entry = made.since, made.since ~= 0 and find_entry(one.record, GRACE .. one.entry.tag)
+    if not made.is_whole and one.capacity < (one.entry.used or 0) then return end
     if entry and #entry.body == ONE_LEN and unpack(ONE, entry.body) == since then
       entry.body, one.record.written = '', true
       if one.special.grace then one.special.grace.since = false end

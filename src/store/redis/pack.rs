@@ -192,6 +192,7 @@ fn pack_exceptions(bytes: &mut Vec<u8>, charge: &Charge) {
     if let Some(amends) = &charge.amends {
         push_long(bytes, amends.at.as_ms());
         push_long(bytes, amends.grace_since.map_or(0, Timestamp::as_ms));
+        bytes.push(u8::from(amends.is_whole));
         bytes.push(byte(amends.crossed.len()));
         amends.crossed.iter().for_each(|percent| bytes.extend(percent.to_le_bytes()));
     }

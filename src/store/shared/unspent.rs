@@ -233,7 +233,7 @@ fn amends_of(
         rest -= *back;
     }
     let grace_since = grace_since.map(Timestamp::from_ms).filter(|since| *since == at);
-    Some(Amends { at, bonuses, crossed, grace_since })
+    Some(Amends { at, bonuses, crossed, grace_since, is_whole: hits == taken })
 }
 
 fn holds(charge: &Charge) -> bool {
