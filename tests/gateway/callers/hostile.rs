@@ -18,7 +18,11 @@ async fn a_body_that_is_no_object_changes_nothing() {
     for body in ["", "[]", r#"["free"]"#, "null", "5", " \n[]", "\"x\""] {
         for line in ["PUT /v1/callers/acme", "PATCH /v1/callers/acme"] {
             let answer = api.check(line, body, 400).await;
-            assert_eq!(answer.json()["detail"], "the body is not a JSON object", "{line} {body}");
+            let told = match body {
+                "" => "the body is empty; it must be a JSON object",
+                _ => "the body is not a JSON object",
+            };
+            assert_eq!(answer.json()["detail"], told, "{line} {body}");
         }
         api.check("POST /v1/callers/acme/bonuses", body, 400).await;
     }

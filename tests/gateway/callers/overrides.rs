@@ -65,12 +65,21 @@ async fn overrides_hold_on_every_sidecar_and_end() {
     let body = send(&other, "GET ann/quota", &Value::Null, 200).await;
     assert_eq!((&body["items"][0]["tier"], &body["items"][0]["used"]), (&json!("free"), &json!(6)));
 
-    // One that has ended has no effect.
-    let ended = json!({ "overrides": { "daily": { "amount": 70, "until": "2020-01-01" }, "search": null } });
-    let answer = send(&one, "PATCH ann/quota", &ended, 200).await;
-    let ended = json!({ "amount": 70, "until": "2020-01-02T00:00:00Z" });
-    assert_eq!(answer, json!({ "overrides": { "daily": ended } }));
-    assert_eq!(quota(&one).await, [json!(["daily", 5, null]), json!(["search", 3, null])]);
+    // One that has ended would change nothing.
+    let ended = json!({ "overrides": { "daily": { "amount": 70, "until": "2020-01-01" } } });
+    let problem = send(&one, "PATCH ann/quota", &ended, 422).await;
+    let told = "overrides.daily.until: 2020-01-01 is in the past";
+    assert_eq!(problem["detail"], told);
+    let soon = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 2).unwrap();
+    let ends = json!({ "amount": 70, "until": soon.to_string() });
+    let change = json!({ "overrides": { "daily": ends, "search": null } });
+    let answer = send(&one, "PATCH ann/quota", &change, 200).await;
+    assert_eq!(answer, json!({ "overrides": { "daily": ends } }));
+    eventually("the end of the override", async || {
+        let left = [json!(["daily", 5, null]), json!(["search", 3, null])];
+        (quota(&one).await == left).then_some(())
+    })
+    .await;
 
     send(&one, "DELETE ann/quota?limit=search", &Value::Null, 404).await;
     send(&one, "DELETE ann/quota?limit=daily", &Value::Null, 204).await;
