@@ -173,9 +173,10 @@ impl AlertTask {
             AlertSignal::Capacity => capacity(&self.engine, rule).await,
             AlertSignal::ConfigInvalid => self.config(),
             AlertSignal::Certificate => self.certificates(now),
-            AlertSignal::Spend | AlertSignal::Budget | AlertSignal::Spike => {
-                self.alerts.past.of(rule)
-            }
+            AlertSignal::Spend
+            | AlertSignal::Budget
+            | AlertSignal::Spike
+            | AlertSignal::Forecast => self.alerts.past.of(rule),
             AlertSignal::Refused
             | AlertSignal::Errors
             | AlertSignal::StoreErrors

@@ -35,7 +35,7 @@ impl PastAlertTask {
             loop {
                 ticks.tick().await;
                 let (policy, now) = (self.alerts.policy.load_full(), self.engine.now());
-                self.watcher.evaluate(&policy, &self.engine.policies(), now).await;
+                self.watcher.evaluate(&policy, &self.engine, now).await;
             }
         };
         pin!(shutdown, work);

@@ -1,10 +1,12 @@
 //! Usage of a simulated month in Redis, compared with the true counts: by the API, and its size.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tempfile::TempDir;
 use tollgate::clock::{Clock, Timestamp};
 use tollgate::engine::{Code, Request, Sink};
 use tollgate::store::redis::RedisSums;
@@ -13,6 +15,8 @@ use tollgate::usage::{Granularity, Outbox, Retention};
 
 use crate::support::client::Http;
 use crate::support::engine::{Bench, descriptor};
+use crate::support::eventually;
+use crate::support::receiver::Receiver;
 use crate::support::redis::{Connected, Server, query};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
@@ -215,9 +219,9 @@ async fn check_reports(tollgate: &Tollgate, truth: &Truth, begin: jiff::Timestam
     }
 }
 
-#[tokio::test]
-async fn a_forecast_follows_from_the_days_before() {
-    let Some(server) = Server::start(&[]) else { return };
+/// A Redis with 28 days of usage until yesterday, in which ann spends 100 hits a day, and bob some in the last days.
+async fn planned() -> Option<Store> {
+    let server = Server::start(&[])?;
     let connected = Connected::open(&server.url()).await;
     let today = Granularity::Day.start(Clock::system().now().timestamp());
     let clock = Clock::manual(Timestamp::from_ms(today.as_ms() - 28 * 24 * 3_600_000));
@@ -230,7 +234,43 @@ async fn a_forecast_follows_from_the_days_before() {
         sidecar.send(u64::MAX).await;
         clock.advance(24 * HOUR);
     }
-    let store = Store::Redis(server);
+    Some(Store::Redis(server))
+}
+
+#[tokio::test]
+async fn a_limit_that_will_run_out_is_told_once_by_a_fleet() {
+    let Some(store) = planned().await else { return };
+    let receiver = Receiver::start(&[]).await;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("alerts.yaml");
+    let text = format!(
+        "channels:\n  hook: {{ type: webhook, url: '{}', allow_private_addresses: true }}\n\
+         alerts:\n  late: {{ when: forecast, below: 49d, limit: plan }}\n  \
+         soon: {{ when: forecast, below: 51d, limit: plan }}",
+        receiver.url()
+    );
+    fs::write(&path, text).unwrap();
+    let flags = ["--usage=true", "--alerts", path.to_str().unwrap()];
+    let sidecars = [
+        Tollgate::serve_with(POLICY, &store, &flags).await,
+        Tollgate::serve_with(POLICY, &store, &flags).await,
+    ];
+    let told = eventually("the notification", async || receiver.received().first().cloned()).await;
+    let data = &told.json()["data"];
+    assert_eq!(data["rule"], "soon", "{data}");
+    let title = data["title"].as_str().unwrap();
+    assert!(title.starts_with("plan of ann will be used up in "), "{title}");
+    let labels = json!({ "domain": "travel", "caller": "ann", "limit": "plan" });
+    assert_eq!(data["labels"], labels);
+    let open = format!("http://{}/v1/alerts?state=open", sidecars[1].http_address);
+    let open = Http::new().get(&open, &[]).await.json();
+    assert_eq!(open["items"].as_array().unwrap().len(), 1, "{open}");
+    assert_eq!(receiver.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_forecast_follows_from_the_days_before() {
+    let Some(store) = planned().await else { return };
     let tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;
     let forecast = async |query: &str| {
         let url = format!("http://{}/v1/forecast?{query}", tollgate.http_address);

@@ -186,6 +186,9 @@ impl OpenAlert {
                 let caller = about("caller");
                 format!("{caller} sends more than usual: {value} deviations above its median")
             }
+            "forecast" => {
+                format!("{} of {} will be used up in {value}", about("limit"), about("caller"))
+            }
             other => other.to_owned(),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Reading usage may take seconds, so it is a task apart, and [`UsageSeen`] has what it saw last.
 
+mod forecast;
 mod names;
 mod replay;
 mod seen;

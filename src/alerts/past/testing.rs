@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::sources::UsageSources;
 use crate::clock::{Clock, Timestamp};
-use crate::engine::Sink;
 use crate::engine::testing::{Bench, START};
+use crate::engine::{Engine, Sink};
 use crate::lock::lock;
 use crate::metrics::{Counter, DataFileMetrics};
 use crate::policy::{AlertRule, PolicySet, Source, compile_alerts};
@@ -63,6 +63,14 @@ impl Counted {
             let added = sums.add(&batch).await.unwrap();
             lock(&self.outbox).confirm(added);
         }
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.bench.engine
+    }
+
+    pub fn put_in_force(&self, policy: &str) {
+        self.bench.put_in_force(policy);
     }
 
     pub fn advance(&self, time: Duration) {

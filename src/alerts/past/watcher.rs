@@ -1,18 +1,23 @@
-//! Evaluates the rules that follow stored usage, each once a minute.
+//! Evaluates the rules that follow stored usage: each once a minute, and forecasts every 10 minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::forecast::forecast;
 use super::seen::UsageSeen;
 use super::sources::UsageSources;
 use super::spend::spend;
 use super::spike::SpikePast;
 use crate::clock::Timestamp;
-use crate::policy::{AlertPolicy, AlertRule, AlertSignal, PolicySet};
+use crate::engine::Engine;
+use crate::policy::{AlertPolicy, AlertRule, AlertSignal};
 
 /// How often a rule is evaluated; a new or edited one at once.
 const INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often forecasts are made: each reads weeks of usage of every caller.
+const FORECAST_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Evaluates rules.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ impl UsageWatcher {
 
     /// Evaluates the rules that are due. If usage can't be read, a rule sees what it saw before, unless it was
     /// edited.
-    pub async fn evaluate(&mut self, policy: &AlertPolicy, policies: &PolicySet, now: Timestamp) {
+    pub async fn evaluate(&mut self, policy: &AlertPolicy, engine: &Engine, now: Timestamp) {
         self.seen.retain(policy);
         self.evaluated.retain(|name, _| policy.rule(name).is_some());
         self.failing.retain(|name| policy.rule(name).is_some());
@@ -61,16 +66,18 @@ impl UsageWatcher {
                 }
                 return;
             };
-            let is_fresh =
-                |(known, at): &(AlertRule, Timestamp)| known == rule && now.since(*at) < INTERVAL;
+            let is_fresh = |(known, at): &(AlertRule, Timestamp)| {
+                known == rule && now.since(*at) < interval(rule)
+            };
             if self.evaluated.get(&rule.name).is_some_and(is_fresh) {
                 continue;
             }
             self.evaluated.insert(rule.name.clone(), (rule.clone(), now));
             let alert = &*rule.name;
             let seen = match rule.signal {
-                AlertSignal::Spike => self.spikes.spikes(&sources, rule, now).await,
-                _ => spend(&sources, policies, rule, now).await,
+                AlertSignal::Forecast => told(forecast(&sources, engine, rule, now).await),
+                AlertSignal::Spike => told(self.spikes.spikes(&sources, rule, now).await),
+                _ => told(spend(&sources, &engine.policies(), rule, now).await),
             };
             match seen {
                 Ok(seen) => {
@@ -85,5 +92,17 @@ impl UsageWatcher {
                 }
             }
         }
+    }
+}
+
+/// The reason of a failure as a text.
+fn told<T>(seen: Result<T, impl ToString>) -> Result<T, String> {
+    seen.map_err(|error| error.to_string())
+}
+
+fn interval(rule: &AlertRule) -> Duration {
+    match rule.signal {
+        AlertSignal::Forecast => FORECAST_INTERVAL,
+        _ => INTERVAL,
     }
 }

@@ -1,6 +1,6 @@
 //! `/v1/forecast`: when the limits of a caller will be used up, from what was spent of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
@@ -9,26 +9,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::last_tiers::with_last_tiers;
-use super::reading::{Reading, Scope, read};
+use super::reading::{Scope, read};
 use crate::clock::Timestamp;
-use crate::engine::{Code, Preview, Standing, Verdict};
+use crate::engine::{Code, Verdict};
 use crate::http::auth::{Authorized, Own};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
 use crate::http::problem::Problem;
 use crate::http::quota::{QuotaParams, Target, TierSourceName, tier};
-use crate::limit::{Algorithm, Hits};
+use crate::limit::Hits;
 use crate::observe::audit::instant;
-use crate::usage::forecast::{
-    Comeback, Forecast, History, Outlook, Season, Standing as LimitStanding, Trend,
-};
-use crate::usage::{Dimension, Granularity, Rank, UsageQuery, View};
+use crate::usage::forecast::{Expected, Forecast, LimitForecast, Season, SpentPast, Trend};
 
 const HOUR_MS: u64 = 3_600_000;
-/// A day of a calendar has up to 25 hours.
-const DAY_MS_MAX: u64 = 25 * HOUR_MS;
-/// How many steps of the past are read: 8 weeks of days, 8 days of hours.
-const SEASONS_READ: u64 = 8;
 
 /// The query of a forecast.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -134,16 +127,6 @@ pub enum TrendName {
     Steady,
 }
 
-/// What was spent by domain and limit: by the number of the day or hour.
-type Spent = HashMap<(String, String), BTreeMap<u64, f64>>;
-
-/// The usage of a caller by days and by hours.
-struct Past {
-    scope: Scope,
-    days: Spent,
-    hours: Spent,
-}
-
 /// Forecasts the limits of a caller.
 pub async fn forecast(
     by: Authorized<Own>,
@@ -162,7 +145,7 @@ pub async fn forecast(
 /// If usage is not counted, no limit applies, or the store is unavailable.
 pub async fn forecasts(edge: &Edge, target: &Target) -> Result<ForecastsBody, Problem> {
     let target = &with_last_tiers(edge, target).await;
-    let past = Past::read(edge, target.caller()).await?;
+    let (scope, past) = read_past(edge, target.caller()).await?;
     let snapshot = edge.engine.snapshot();
     let (mut items, mut domains) = (Vec::new(), Vec::new());
     for request in &target.requests(&snapshot, Hits::GiveBack(0))? {
@@ -170,79 +153,46 @@ pub async fn forecasts(edge: &Edge, target: &Target) -> Result<ForecastsBody, Pr
         if preview.verdict.code() == Code::Unavailable || preview.verdict.fallback {
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store is unavailable"));
         }
-        items.extend(past.items(&preview, target.caller()));
+        let forecasts = past.forecasts(&preview, target.caller()).into_iter();
+        items.extend(forecasts.map(|forecast| ForecastItem::new(forecast, &preview.verdict)));
         domains.extend(preview.verdict.policy);
     }
     if items.is_empty() {
         return Err(target.unmet(domains));
     }
-    Ok(ForecastsBody { scope: past.scope, caller: target.caller().to_owned(), items })
+    Ok(ForecastsBody { scope, caller: target.caller().to_owned(), items })
 }
 
-impl Past {
-    async fn read(edge: &Edge, caller: &str) -> Result<Self, Problem> {
-        let now = edge.engine.now();
-        let (days, hours) = (query(caller, Season::Week, now), query(caller, Season::Day, now));
-        let (days, hours) = (read(edge, days).await?, read(edge, hours).await?);
-        for reading in [&days, &hours] {
-            if let Some(reason) = &reading.unavailable {
-                // The usage of one sidecar would give a wrong forecast.
-                return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason.clone()));
-            }
+/// The usage of a caller, and whose it is.
+async fn read_past(edge: &Edge, caller: &str) -> Result<(Scope, SpentPast), Problem> {
+    let [days, hours] = SpentPast::queries(caller, edge.engine.now());
+    let (days, hours) = (read(edge, days).await?, read(edge, hours).await?);
+    for reading in [&days, &hours] {
+        if let Some(reason) = &reading.unavailable {
+            // The usage of one sidecar would give a wrong forecast.
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason.clone()));
         }
-        Ok(Self { scope: days.scope, days: spent(&days), hours: spent(&hours) })
     }
+    Ok((days.scope, SpentPast::new([&days.page, &hours.page])))
+}
 
-    fn items(&self, preview: &Preview<'_>, caller: &str) -> Vec<ForecastItem> {
-        let verdict = &preview.verdict;
-        preview.standings().map(|standing| self.item(verdict, standing, caller)).collect()
-    }
-
-    fn item(
-        &self,
-        verdict: &Verdict<'_>,
-        standing: Standing<'_, '_>,
-        caller: &str,
-    ) -> ForecastItem {
-        let charge = standing.charge;
-        let now = verdict.at;
-        let (season, comeback) = comeback(standing.limit.at(now).algorithm(), now);
-        let name = (verdict.domain.to_owned(), charge.limit.label.to_string());
-        let all = match season {
-            Season::Week => &self.days,
-            Season::Day => &self.hours,
-        };
-        let present = now.as_ms() / season.step_ms();
-        let history = history(all.get(&name), (season, present));
-        let spent_in_step = all.get(&name).and_then(|spent| spent.get(&present)).copied();
-        let is_shared = standing.account.is_some_and(|account| account != caller);
-        let (unknown, expected) = match (history.forecast(), comeback) {
-            _ if is_shared => (Some("its counter is shared with other callers".to_owned()), None),
-            (_, None) => (Some("its window is shorter than an hour".to_owned()), None),
-            (None, _) => (Some(too_little(&history)), None),
-            (Some(forecast), Some(comeback)) => {
-                let standing = LimitStanding {
-                    now_ms: now.as_ms(),
-                    quota: number(charge.quota),
-                    used: number(standing.used),
-                    spent_in_step: spent_in_step.unwrap_or_default(),
-                    comeback,
-                };
-                let outlook = standing.outlook(&history, &forecast);
-                (None, Some(ExpectedBody::new(&forecast, outlook, now)))
-            }
+impl ForecastItem {
+    fn new(forecast: LimitForecast, verdict: &Verdict<'_>) -> Self {
+        let (expected, unknown) = match forecast.expected {
+            Ok(expected) => (Some(ExpectedBody::new(&expected, verdict.at)), None),
+            Err(reason) => (None, Some(reason.to_string())),
         };
         let (tier, tier_source) = tier(verdict).unzip();
-        ForecastItem {
-            domain: name.0,
-            limit: name.1,
+        Self {
+            domain: forecast.domain,
+            limit: forecast.limit,
             tier,
             tier_source,
-            quota: charge.quota,
-            used: standing.used,
-            remaining: charge.remaining(),
-            known: u64::try_from(history.spent.len()).unwrap_or(u64::MAX),
-            step: match season {
+            quota: forecast.quota,
+            used: forecast.used,
+            remaining: forecast.remaining,
+            known: u64::try_from(forecast.known).unwrap_or(u64::MAX),
+            step: match forecast.season {
                 Season::Week => StepName::Day,
                 Season::Day => StepName::Hour,
             },
@@ -253,7 +203,7 @@ impl Past {
 }
 
 impl ExpectedBody {
-    fn new(forecast: &Forecast, outlook: Outlook, now: Timestamp) -> Self {
+    fn new(Expected { forecast, outlook }: &Expected, now: Timestamp) -> Self {
         let at = |ms: u64| instant(Timestamp::from_ms(ms));
         let days_left = outlook.reached_ms.map(|reached| {
             rounded(number(reached.saturating_sub(now.as_ms())) / number(24 * HOUR_MS))
@@ -275,81 +225,6 @@ impl ExpectedBody {
             budget_per_day: outlook.budget_per_day.map(whole),
         }
     }
-}
-
-fn query(caller: &str, season: Season, now: Timestamp) -> UsageQuery {
-    let steps = SEASONS_READ * u64::try_from(season.steps()).unwrap_or_default();
-    UsageQuery {
-        view: View::Limits,
-        granularity: match season {
-            Season::Week => Granularity::Day,
-            Season::Day => Granularity::Hour,
-        },
-        from: Timestamp::from_ms(now.as_ms().saturating_sub(steps * season.step_ms())),
-        to: Timestamp::MAX,
-        by_time: true,
-        group_by: vec![Dimension::Domain, Dimension::Limit],
-        named_only: true,
-        currency: None,
-        filters: vec![(Dimension::Caller, caller.to_owned())],
-        rank: Rank::Group,
-        range: 0..usize::MAX,
-    }
-}
-
-fn spent(reading: &Reading) -> Spent {
-    let mut spent = Spent::new();
-    for (group, total) in &reading.page.groups {
-        let (Some(start), [domain, limit]) = (group.start, &group.names[..]) else { continue };
-        let (Some(domain), Some(limit)) = (domain.text(), limit.text()) else { continue };
-        let hits = total.counts.hits_spent.saturating_sub(total.counts.hits_given_back);
-        let number_of_step = reading.query.granularity.number(start);
-        let steps = spent.entry((domain.to_owned(), limit.to_owned())).or_default();
-        steps.insert(number_of_step, number(hits));
-    }
-    spent
-}
-
-/// The whole steps before the present one, from the first with any use on.
-fn history(spent: Option<&BTreeMap<u64, f64>>, (season, present): (Season, u64)) -> History {
-    let first = spent.and_then(|spent| spent.keys().next().copied()).unwrap_or(present);
-    // The first step may have begun before the usage was counted.
-    let first = (first + 1).min(present);
-    let at = |step: u64| spent.and_then(|spent| spent.get(&step)).copied().unwrap_or_default();
-    History { season, first, spent: (first..present).map(at).collect() }
-}
-
-/// Whether hours or days are looked at, and how hits come back; None for windows of less than an hour.
-fn comeback(algorithm: &Algorithm, now: Timestamp) -> (Season, Option<Comeback>) {
-    let (window_ms, comeback) = match algorithm {
-        Algorithm::Total => return (Season::Week, Some(Comeback::Never)),
-        Algorithm::Sliding(sliding) => {
-            let window_ms = sliding.window_ms();
-            (window_ms, Comeback::Sliding { window_ms })
-        }
-        Algorithm::Bucket(bucket) => {
-            let per_ms = number(bucket.amount()) / number(bucket.window_ms());
-            // It is whole again after the time that its burst takes.
-            let whole_ms = bucket.window_ms() * bucket.burst().div_ceil(bucket.amount().max(1));
-            (whole_ms, Comeback::Steady { per_ms })
-        }
-        Algorithm::Fixed(_) | Algorithm::Calendar(_) => {
-            let Some(period) = algorithm.period(now) else { return (Season::Week, None) };
-            let len = period.end.as_ms().saturating_sub(period.start.as_ms());
-            (len, Comeback::AtOnce { at_ms: period.end.as_ms() })
-        }
-    };
-    let season = if window_ms <= DAY_MS_MAX { Season::Day } else { Season::Week };
-    (season, (HOUR_MS <= window_ms).then_some(comeback))
-}
-
-fn too_little(history: &History) -> String {
-    let (needed, known) = (history.season.steps(), history.spent.len());
-    let steps = match history.season {
-        Season::Week => "days",
-        Season::Day => "hours",
-    };
-    format!("not enough data: {known} of {needed} whole {steps}")
 }
 
 /// The shares of a season by name; empty if they are all the same.

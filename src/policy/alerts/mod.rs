@@ -252,6 +252,8 @@ alerts:
         check(&money("over: 2h"), &[(2, "money is summed over 1h or 1d")]);
         check(&money("by: caller"), &[(2, "`by` must be provider or tier")]);
         check(&money("top: 5"), &[(2, "`top` has no effect with `when: spend`")]);
+        check("alerts:\n  a: { when: forecast, below: 3d, limit: plan, top: 9 }", &[]);
+        check("alerts:\n  a: { when: forecast, below: 3 }", &[(2, "use a duration")]);
         check("alerts:\n  a: { when: budget, above: 100 }", &[(2, "use a percentage")]);
         check("alerts:\n  a: { when: spike, above: 6, top: 10, least: 50, tier: free }", &[]);
         check("alerts:\n  a: { when: spike, above: 6, top: 5000 }", &[(2, "from 0 to 1000")]);

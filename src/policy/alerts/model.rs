@@ -39,8 +39,9 @@ pub struct AlertRule {
     pub filter: AlertFilter,
     /// Of rules about money: an alert for each of these.
     pub by: Option<AlertSplit>,
-    /// Of `spike`: how many of the busiest callers are followed, and the least number of requests in an hour.
+    /// Of `spike` and `forecast`: how many of the busiest callers are followed.
     pub top: usize,
+    /// Of `spike`: the least number of requests in an hour.
     pub least: u64,
     pub severity: AlertSeverity,
     /// The names of the channels that are notified.
@@ -217,7 +218,7 @@ impl AlertSeverity {
 impl AlertSignal {
     /// Whether it is read from stored usage.
     pub fn is_of_usage(self) -> bool {
-        matches!(self, Self::Spend | Self::Budget | Self::Spike)
+        matches!(self, Self::Spend | Self::Budget | Self::Spike | Self::Forecast)
     }
 
     /// Its word.

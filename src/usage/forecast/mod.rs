@@ -8,11 +8,13 @@
 //! - **Interval**: 80 %, from the errors that the same method would have made over the last 4 seasons.
 
 mod history;
+mod limits;
 mod outlook;
 #[cfg(test)]
 mod testing;
 mod trend;
 
 pub use history::{Forecast, History, Season};
+pub use limits::{Expected, LimitForecast, NoForecast, SpentPast};
 pub use outlook::{Comeback, Outlook, Standing};
 pub use trend::Trend;

@@ -1,0 +1,205 @@
+//! Forecasts of the limits of a caller, from the sums of its usage and from how its limits stand.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::history::{Forecast, History, Season};
+use super::outlook::{Comeback, Outlook, Standing as LimitStanding};
+use crate::clock::Timestamp;
+use crate::engine::{Preview, Standing, Verdict};
+use crate::limit::Algorithm;
+use crate::usage::{Dimension, Granularity, Page, Rank, UsageQuery, View};
+
+const HOUR_MS: u64 = 3_600_000;
+/// A day of a calendar has up to 25 hours.
+const DAY_MS_MAX: u64 = 25 * HOUR_MS;
+/// How many steps of the past are read: 8 weeks of days, 8 days of hours.
+const SEASONS_READ: u64 = 8;
+
+/// What was spent by domain and limit: by the number of the day or hour.
+type Spent = HashMap<(String, String), BTreeMap<u64, f64>>;
+
+/// What a caller has spent of its limits, by days and by hours.
+#[derive(Debug)]
+pub struct SpentPast {
+    days: Spent,
+    hours: Spent,
+}
+
+/// When a limit will be used up.
+#[derive(Debug)]
+pub struct LimitForecast {
+    pub domain: String,
+    pub limit: String,
+    pub quota: u64,
+    pub used: u64,
+    pub remaining: u64,
+    /// How many whole steps of use the forecast is made from.
+    pub known: usize,
+    /// Whether steps are days or hours.
+    pub season: Season,
+    pub expected: Result<Expected, NoForecast>,
+}
+
+/// What is expected of a limit.
+#[derive(Debug)]
+pub struct Expected {
+    pub forecast: Forecast,
+    pub outlook: Outlook,
+}
+
+/// Why there is no forecast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoForecast {
+    #[error("its counter is shared with other callers")]
+    Shared,
+    #[error("its window is shorter than an hour")]
+    ShortWindow,
+    #[error("not enough data: {known} of {needed} whole {steps}")]
+    TooLittle { known: usize, needed: usize, steps: &'static str },
+}
+
+impl SpentPast {
+    /// What is to be read of a caller: its days, and its hours.
+    pub fn queries(caller: &str, now: Timestamp) -> [UsageQuery; 2] {
+        [Season::Week, Season::Day].map(|season| query(caller, season, now))
+    }
+
+    /// The past of the pages of both queries.
+    pub fn new([days, hours]: [&Page; 2]) -> Self {
+        Self { days: spent(days, Season::Week), hours: spent(hours, Season::Day) }
+    }
+
+    /// The forecasts of the limits of a request of the caller.
+    pub fn forecasts(&self, preview: &Preview<'_>, caller: &str) -> Vec<LimitForecast> {
+        let verdict = &preview.verdict;
+        preview.standings().map(|standing| self.forecast(verdict, standing, caller)).collect()
+    }
+
+    fn forecast(
+        &self,
+        verdict: &Verdict<'_>,
+        standing: Standing<'_, '_>,
+        caller: &str,
+    ) -> LimitForecast {
+        let charge = standing.charge;
+        let now = verdict.at;
+        let (season, comeback) = comeback(standing.limit.at(now).algorithm(), now);
+        let name = (verdict.domain.to_owned(), charge.limit.label.to_string());
+        let all = match season {
+            Season::Week => &self.days,
+            Season::Day => &self.hours,
+        };
+        let present = now.as_ms() / season.step_ms();
+        let history = history(all.get(&name), (season, present));
+        let spent_in_step = all.get(&name).and_then(|spent| spent.get(&present)).copied();
+        let is_shared = standing.account.is_some_and(|account| account != caller);
+        let expected = match (history.forecast(), comeback) {
+            _ if is_shared => Err(NoForecast::Shared),
+            (_, None) => Err(NoForecast::ShortWindow),
+            (None, _) => Err(too_little(&history)),
+            (Some(forecast), Some(comeback)) => {
+                let standing = LimitStanding {
+                    now_ms: now.as_ms(),
+                    quota: number(charge.quota),
+                    used: number(standing.used),
+                    spent_in_step: spent_in_step.unwrap_or_default(),
+                    comeback,
+                };
+                let outlook = standing.outlook(&history, &forecast);
+                Ok(Expected { forecast, outlook })
+            }
+        };
+        LimitForecast {
+            domain: name.0,
+            limit: name.1,
+            quota: charge.quota,
+            used: standing.used,
+            remaining: charge.remaining(),
+            known: history.spent.len(),
+            season,
+            expected,
+        }
+    }
+}
+
+fn query(caller: &str, season: Season, now: Timestamp) -> UsageQuery {
+    let steps = SEASONS_READ * u64::try_from(season.steps()).unwrap_or_default();
+    UsageQuery {
+        view: View::Limits,
+        granularity: granularity(season),
+        from: Timestamp::from_ms(now.as_ms().saturating_sub(steps * season.step_ms())),
+        to: Timestamp::MAX,
+        by_time: true,
+        group_by: vec![Dimension::Domain, Dimension::Limit],
+        named_only: true,
+        currency: None,
+        filters: vec![(Dimension::Caller, caller.to_owned())],
+        rank: Rank::Group,
+        range: 0..usize::MAX,
+    }
+}
+
+fn spent(page: &Page, season: Season) -> Spent {
+    let mut spent = Spent::new();
+    for (group, total) in &page.groups {
+        let (Some(start), [domain, limit]) = (group.start, &group.names[..]) else { continue };
+        let (Some(domain), Some(limit)) = (domain.text(), limit.text()) else { continue };
+        let hits = total.counts.hits_spent.saturating_sub(total.counts.hits_given_back);
+        let steps = spent.entry((domain.to_owned(), limit.to_owned())).or_default();
+        steps.insert(granularity(season).number(start), number(hits));
+    }
+    spent
+}
+
+fn granularity(season: Season) -> Granularity {
+    match season {
+        Season::Week => Granularity::Day,
+        Season::Day => Granularity::Hour,
+    }
+}
+
+/// The whole steps before the present one, from the first with any use on.
+fn history(spent: Option<&BTreeMap<u64, f64>>, (season, present): (Season, u64)) -> History {
+    let first = spent.and_then(|spent| spent.keys().next().copied()).unwrap_or(present);
+    // The first step may have begun before the usage was counted.
+    let first = (first + 1).min(present);
+    let at = |step: u64| spent.and_then(|spent| spent.get(&step)).copied().unwrap_or_default();
+    History { season, first, spent: (first..present).map(at).collect() }
+}
+
+/// Whether hours or days are looked at, and how hits come back; None for windows of less than an hour.
+fn comeback(algorithm: &Algorithm, now: Timestamp) -> (Season, Option<Comeback>) {
+    let (window_ms, comeback) = match algorithm {
+        Algorithm::Total => return (Season::Week, Some(Comeback::Never)),
+        Algorithm::Sliding(sliding) => {
+            let window_ms = sliding.window_ms();
+            (window_ms, Comeback::Sliding { window_ms })
+        }
+        Algorithm::Bucket(bucket) => {
+            let per_ms = number(bucket.amount()) / number(bucket.window_ms());
+            // It is whole again after the time that its burst takes.
+            let whole_ms = bucket.window_ms() * bucket.burst().div_ceil(bucket.amount().max(1));
+            (whole_ms, Comeback::Steady { per_ms })
+        }
+        Algorithm::Fixed(_) | Algorithm::Calendar(_) => {
+            let Some(period) = algorithm.period(now) else { return (Season::Week, None) };
+            let len = period.end.as_ms().saturating_sub(period.start.as_ms());
+            (len, Comeback::AtOnce { at_ms: period.end.as_ms() })
+        }
+    };
+    let season = if window_ms <= DAY_MS_MAX { Season::Day } else { Season::Week };
+    (season, (HOUR_MS <= window_ms).then_some(comeback))
+}
+
+fn too_little(history: &History) -> NoForecast {
+    let steps = match history.season {
+        Season::Week => "days",
+        Season::Day => "hours",
+    };
+    NoForecast::TooLittle { known: history.spent.len(), needed: history.season.steps(), steps }
+}
+
+/// Exact for amounts and times: below 2^53.
+fn number(value: u64) -> f64 {
+    value as f64
+}
