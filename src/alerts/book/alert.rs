@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::alerts::labels::{AlertId, Labels};
+use crate::clock::Timestamp;
 use crate::policy::AlertRule;
 
 /// The label of what is sent to test a rule.
@@ -107,6 +108,21 @@ pub struct Notification {
     pub due_ms: u64,
     /// Why the last attempt failed.
     pub error: Option<String>,
+    /// A sidecar has it, until `due_ms`.
+    #[serde(default)]
+    pub taken: bool,
+}
+
+impl Notification {
+    /// Whether an attempt may be under way.
+    pub fn is_under_way(&self, now: Timestamp) -> bool {
+        self.taken && now.as_ms() < self.due_ms
+    }
+
+    /// Whether its receiver may know of it.
+    pub fn may_be_known(&self) -> bool {
+        self.taken || self.error.is_some()
+    }
 }
 
 impl ClosedAlert {

@@ -172,16 +172,29 @@ impl Book {
             return true;
         }
         let is_event = alert.signal == AlertSignal::Threshold.as_str();
-        let is_silenced = self.is_silenced(policy, &alert, now);
-        if is_silenced {
-            // After the silence they would be told of what is over.
-            self.outbox.withdraw(id);
-        }
-        if alert.told && !is_silenced && (!is_event || resolved_by.is_some()) {
-            self.outbox.notify(policy, NotificationKind::Resolved, (&alert, now));
-        }
+        let is_told = alert.told && (!is_event || resolved_by.is_some());
+        self.tell_end(policy, (&alert, is_told), now);
         self.closed.push(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by });
         true
+    }
+
+    /// Tells that an alert is over, if it was told. That is not held back: a receiver that knows of an alert, such as one that
+    /// keeps an incident open, is told of its end.
+    fn tell_end(
+        &mut self,
+        policy: &AlertPolicy,
+        (alert, is_told): (&OpenAlert, bool),
+        now: Timestamp,
+    ) {
+        match (self.is_silenced(policy, alert, now), is_told) {
+            (false, true) => {
+                self.outbox.notify(policy, NotificationKind::Resolved, (alert, now));
+            }
+            (false, false) => {}
+            (true, true) => self.outbox.end_held_back(policy, (alert, now)),
+            // After the silence they would be told of what is over.
+            (true, false) => self.outbox.withdraw(&alert.id, now),
+        }
     }
 
     /// Notifications that are due and that no silence or maintenance window holds back, at most so many of each of the
@@ -194,7 +207,7 @@ impl Book {
     ) -> Vec<Notification> {
         let silences = &self.silences;
         let is_held = |one: &Notification| {
-            one.kind != NotificationKind::Test
+            !matches!(one.kind, NotificationKind::Test | NotificationKind::Resolved)
                 && (silences.iter().any(|silence| silence.covers(&one.alert, now))
                     || held_back(policy, &one.alert, now))
         };

@@ -44,15 +44,28 @@ impl Outbox {
         kind: NotificationKind,
         (alert, now): (&OpenAlert, Timestamp),
     ) {
-        let channels = alert.notify.iter().filter_map(|name| policy.channel(name));
-        for channel in channels.filter(|channel| is_wanted(channel, kind, alert)) {
+        for channel in channels(policy, kind, alert) {
             self.add(kind, &channel.name, (alert, now));
         }
-        if kind == NotificationKind::Resolved {
-            let escalated = alert.escalated_to.iter().filter(|name| !alert.notify.contains(name));
-            let channels = escalated.filter_map(|name| policy.channel(name));
-            for channel in channels.filter(|channel| channel.resolved) {
-                self.add(kind, &channel.name, (alert, now));
+    }
+
+    /// Adds the notifications of the end of an alert that is held back: for receivers that may know of it. What is still to be
+    /// told of it is withdrawn.
+    pub fn end_held_back(&mut self, policy: &AlertPolicy, (alert, now): (&OpenAlert, Timestamp)) {
+        let is_unknown = |one: &&Notification| {
+            let opens = match one.kind {
+                NotificationKind::Firing => true,
+                NotificationKind::Escalated => !alert.notify.contains(&one.channel),
+                _ => false,
+            };
+            one.alert.id == alert.id && opens && !one.may_be_known()
+        };
+        let unknown = self.pending.iter().filter(is_unknown).map(|one| one.channel.clone());
+        let unknown: BTreeSet<String> = unknown.collect();
+        self.withdraw(&alert.id, now);
+        for channel in channels(policy, NotificationKind::Resolved, alert) {
+            if !unknown.contains(&*channel.name) {
+                self.add(NotificationKind::Resolved, &channel.name, (alert, now));
             }
         }
     }
@@ -99,6 +112,7 @@ impl Outbox {
             attempts: 0,
             due_ms: now.as_ms(),
             error: None,
+            taken: false,
         });
         let of_channel = self.pending.iter().filter(|one| one.channel == channel).count();
         let oldest = match () {
@@ -136,15 +150,19 @@ impl Outbox {
         }
         let take = |index: usize| {
             let one = &mut self.pending[index];
-            one.due_ms = now.after(TAKEN).as_ms();
+            (one.taken, one.due_ms) = (true, now.after(TAKEN).as_ms());
             one.clone()
         };
         due.into_iter().map(take).collect()
     }
 
-    /// Removes the notifications of an alert.
-    pub fn withdraw(&mut self, id: &AlertId) {
-        self.pending.retain(|one| one.alert.id != *id);
+    /// Removes the notifications of an alert that is over, but for those that tell of its end, and attempts that are under
+    /// way.
+    pub fn withdraw(&mut self, id: &AlertId, now: Timestamp) {
+        let stays = |one: &Notification| {
+            one.alert.id != *id || one.kind == NotificationKind::Resolved || one.is_under_way(now)
+        };
+        self.pending.retain(stays);
     }
 
     /// Removes a notification that was sent.
@@ -156,6 +174,7 @@ impl Outbox {
     pub fn failed(&mut self, id: &str, error: &str, next: Option<Timestamp>) {
         let Some(index) = self.pending.iter().position(|one| one.id == id) else { return };
         self.pending[index].attempts += 1;
+        self.pending[index].taken = false;
         match next {
             Some(next) => {
                 self.pending[index].due_ms = next.as_ms();
@@ -219,6 +238,26 @@ impl Outbox {
             self.dead.pop_front();
         }
     }
+}
+
+/// The channels that are notified of an alert. Of its end, also those to which it was escalated.
+fn channels<'p>(
+    policy: &'p AlertPolicy,
+    kind: NotificationKind,
+    alert: &OpenAlert,
+) -> Vec<&'p AlertChannel> {
+    let channel = |name: &String| policy.channel(name);
+    let mut channels: Vec<_> = alert.notify.iter().filter_map(channel).collect();
+    channels.retain(|channel| is_wanted(channel, kind, alert));
+    if kind == NotificationKind::Resolved {
+        let escalated = alert.escalated_to.iter().filter_map(channel);
+        for channel in escalated.filter(|channel| channel.resolved) {
+            if channels.iter().all(|known| known.name != channel.name) {
+                channels.push(channel);
+            }
+        }
+    }
+    channels
 }
 
 /// Whether a channel is notified.

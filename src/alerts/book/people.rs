@@ -32,9 +32,7 @@ impl Book {
             Some(alert) => {
                 alert.resolved_by = Some(by.clone());
                 let alert = OpenAlert { resolved_by: None, ..alert.clone() };
-                if alert.told && !self.is_silenced(policy, &alert, now) {
-                    self.outbox.notify(policy, NotificationKind::Resolved, (&alert, now));
-                }
+                self.tell_end(policy, (&alert, alert.told), now);
                 let (closed_ms, resolved_by) = (now.as_ms(), Some(by));
                 self.closed.push(ClosedAlert { alert, closed_ms, resolved_by });
                 true
@@ -270,12 +268,82 @@ alerts:
         assert_eq!(story.told.len(), 0);
         story.seconds(5..6, true);
         assert_eq!(story.told, ["5 ops firing"]);
+    }
+
+    #[test]
+    fn the_end_of_an_alert_is_told_at_once_to_receivers_that_may_know_of_it() {
+        let silence = || Silence {
+            id: "s".to_owned(),
+            rule: None,
+            labels: Labels::new(),
+            from_ms: 0,
+            until_ms: 60_000,
+            by: "eve".to_owned(),
+            comment: String::new(),
+        };
+        // It was told, and then silenced.
+        let mut story = Story::new();
+        story.seconds(0..1, true);
+        assert!(story.book.silence(silence(), at(1)));
+        story.seconds(1..3, true);
+        story.seconds(3..4, false);
+        assert_eq!(story.told, ["0 ops firing", "3 ops resolved"]);
+        // It comes again in the silence, and is told after it.
+        story.seconds(4..61, true);
+        assert_eq!(story.told[2..], ["60 ops firing"]);
+        // Resolved by a person.
+        let mut story = Story::new();
+        story.seconds(0..1, true);
+        assert!(story.book.silence(silence(), at(1)));
+        assert!(story.book.resolve(&story.policy, &Story::id(), ("eve", at(2))));
+        story.seconds(2..70, true);
+        assert_eq!(story.told, ["0 ops firing", "2 ops resolved"]);
+        // No attempt was made before the silence: the receiver knows nothing, and is told nothing.
+        let mut story = Story::new();
+        let (rule, labels) = (&story.policy.rules[0], Labels::new());
+        let firing = Firing { id: Story::id(), rule, labels, value: None };
+        story.book.sync("a", (&story.policy, &[firing]), at(0));
+        assert!(story.book.silence(silence(), at(0)));
+        story.seconds(1..70, false);
+        assert_eq!((story.told.len(), story.book.pending()), (0, 0));
+        // The answer to an attempt may have been lost.
         let mut story = Story::new();
         let firing = story.fire(0);
-        story.book.failed(&firing[0].id, "refused", Some(at(1)));
-        assert!(story.book.silence(until(5_000), at(1)));
-        story.seconds(1..9, false);
-        assert_eq!((story.told.len(), story.book.pending()), (0, 0));
+        story.book.failed(&firing[0].id, "late", Some(at(9)));
+        assert!(story.book.silence(silence(), at(1)));
+        story.seconds(1..70, false);
+        assert_eq!((&*story.told, story.book.pending()), (&["1 ops resolved".to_owned()][..], 0));
+        // An attempt is under way: its end is told after it.
+        let mut story = Story::new();
+        let firing = story.fire(0);
+        assert!(story.book.silence(silence(), at(1)));
+        story.seconds(1..3, false);
+        assert_eq!(story.told.len(), 0);
+        story.book.sent(&firing[0].id);
+        story.seconds(3..70, false);
+        assert_eq!((&*story.told, story.book.pending()), (&["3 ops resolved".to_owned()][..], 0));
+    }
+
+    #[test]
+    fn an_end_that_is_still_to_be_told_outlives_the_next_alert() {
+        let mut story = Story::new();
+        story.seconds(0..1, true);
+        story.book.sync("a", (&story.policy, &[]), at(1));
+        let silence = Silence {
+            id: "s".to_owned(),
+            rule: None,
+            labels: Labels::new(),
+            from_ms: 0,
+            until_ms: 60_000,
+            by: "eve".to_owned(),
+            comment: String::new(),
+        };
+        assert!(story.book.silence(silence, at(1)));
+        let (rule, labels) = (&story.policy.rules[0], Labels::new());
+        let firing = Firing { id: Story::id(), rule, labels, value: None };
+        story.book.sync("a", (&story.policy, &[firing]), at(2));
+        story.seconds(3..4, false);
+        assert_eq!(story.told, ["0 ops firing", "3 ops resolved"]);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub fn command() -> Command {
         with_id("ack", "Acknowledge an alert: it is not repeated or escalated"),
         with_id("resolve", "Resolve an alert; it opens again only after it has ceased to fire"),
         silence,
-        Command::new("silences").about("List silences"),
+        Command::new("silences").about("List silences and maintenance windows"),
         with_id("unsilence", "End a silence"),
         Command::new("dead").about("List notifications that could not be sent"),
         with_id("resend", "Send such a notification again"),
@@ -159,17 +159,34 @@ fn silences() -> Question {
     Question {
         method: "GET",
         path: SILENCES.to_owned(),
+        rows: Some(silences_and_windows),
         columns: vec![
             Column::text("id", "/id"),
+            Column::text("window", "/name"),
             Column::text("rule", "/rule"),
             Column::text("labels", "/labels"),
             Column::text("from", "/from"),
             Column::text("until", "/until"),
+            Column::text("times", "/times"),
+            Column::text("timezone", "/timezone"),
+            Column::text("active", "/active"),
             Column::text("by", "/by"),
             Column::text("comment", "/comment"),
         ],
         ..Question::default()
     }
+}
+
+/// The silences, and the maintenance windows with their rules as a text.
+fn silences_and_windows(answer: &Value) -> Vec<Value> {
+    let of = |list: &str| answer[list].as_array().cloned().unwrap_or_default();
+    let mut windows = of("maintenance");
+    for window in &mut windows {
+        let names = window["rules"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let rules = names.collect::<Vec<_>>().join(", ");
+        window["rule"] = Value::from(rules);
+    }
+    [of("items"), windows].concat()
 }
 
 fn unsilence(matches: &ArgMatches) -> Question {

@@ -90,6 +90,9 @@ async fn a_maintenance_window_holds_back_notifications_until_an_edit_ends_it() {
         "times": list["maintenance"][0]["times"],
     }]);
     assert_eq!(list["maintenance"], expected);
+    let listed = run(&tollgate, &["silences"]);
+    let row = listed.lines().find(|line| line.contains("Asia/Tokyo")).unwrap_or_default();
+    assert!(row.contains("all") && row.contains("idle") && row.contains("true"), "{listed}");
     file.edit(&format!("{channel}{rules}"));
     let told = received(&receiver, 2).await;
     assert_eq!(told[1].json()["data"]["rule"], "idle");
@@ -130,6 +133,39 @@ async fn a_silence_holds_back_notifications() {
     let unknown = run(&tollgate, &["silence", "--rule", "none", "--until", &until]);
     assert!(unknown.contains("no rule has the name `none`"), "{unknown}");
     assert_eq!(receiver.received().len(), 2);
+}
+
+#[tokio::test]
+async fn an_alert_that_ends_in_a_silence_is_told_to_the_receiver_that_knows_of_it() {
+    for store in Store::every() {
+        let receiver = Receiver::start(&[]).await;
+        let text = format!(
+            "channels:\n  hook: {{ type: webhook, url: '{}', allow_private_addresses: true }}\n\
+             alerts:\n  bad: {{ when: config_invalid }}\n  quota: {{ when: threshold }}\n",
+            receiver.url()
+        );
+        let file = AlertFile::new(&text);
+        let tollgate = file.serve(&store).await;
+        file.edit(&format!("{text}  bad: {{ when: nothing }}\n"));
+        received(&receiver, 1).await;
+        let until = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24)).to_string();
+        run(&tollgate, &["silence", "--until", &until]);
+        file.edit(&text);
+        let all = received(&receiver, 2).await;
+        assert_eq!(all[1].json()["type"], "dev.tollgate.alert.resolved.v1");
+        assert_eq!(all[0].json()["data"]["alert"], all[1].json()["data"]["alert"]);
+        // What begins in the silence is held back.
+        ask(&tollgate, "ann", 10).await;
+        file.edit(&format!("{text}  bad: {{ when: nothing }}\n"));
+        eventually("two open alerts", async || {
+            let open = get(&tollgate, "/v1/alerts?state=open").await;
+            let items = open["items"].as_array().unwrap();
+            let of = |rule: &str| items.iter().any(|item| item["rule"] == rule);
+            (of("bad") && of("quota")).then_some(())
+        })
+        .await;
+        assert_eq!(receiver.received().len(), 2);
+    }
 }
 
 #[tokio::test]
