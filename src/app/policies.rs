@@ -10,7 +10,7 @@ use tokio::select;
 use tokio::time::sleep;
 
 use super::reload::{Policies, Reloader, Subject};
-use super::sources::{Files, SourceFiles, Xds};
+use super::sources::{Files, Overlaid, SourceFiles, Xds};
 use crate::engine::{Engine, Readiness};
 use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
@@ -44,7 +44,8 @@ pub async fn load(
     if is_early {
         engine.replace(PolicySet::pending());
     }
-    let policies = Policies { engine, metrics: metrics.clone(), options };
+    let has_overlays = !own.overlays.is_empty();
+    let policies = Policies { engine, metrics: metrics.clone(), options, has_overlays };
     let audit_log = audit.clone();
     Ok(match xds.source {
         PolicySourceName::Files => {
@@ -59,10 +60,17 @@ pub async fn load(
             }
         }
         PolicySourceName::Xds => {
-            let source = Xds::new(xds, metrics);
+            let source = Xds::new(xds, metrics.clone());
             let waits = !xds.start_without_policies;
-            let reloader = Reloader::start_early(source, policies, audit_log, waits);
-            Box::pin(reloader.await.run(closed))
+            if has_overlays {
+                let files = Files::start(SourceFiles::new(own.overlays.clone()))?;
+                let source = Overlaid::new(source, files, metrics);
+                let reloader = Reloader::start_early(source, policies, audit_log, waits);
+                Box::pin(reloader.await.run(closed))
+            } else {
+                let reloader = Reloader::start_early(source, policies, audit_log, waits);
+                Box::pin(reloader.await.run(closed))
+            }
         }
     })
 }

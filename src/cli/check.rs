@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::{
     PROBLEMS, alerts_arg, callers_arg, complain, files_of, format_arg, is_json, merge_domains_arg,
-    path_arg, print, print_json, sources_of,
+    overlay_arg, overlays, path_arg, print, print_json, sources_of,
 };
 use crate::alerts::check_need;
 use crate::app::SourceFilesError;
 use crate::policy::{
     CallersFor, CompileOptions, CountChanges, Gone, NOT_ALL_COMPARED, PolicySet, Problem, Restart,
-    Severity, Source, compile, compile_alerts_with, compile_callers_for, count_changes, render,
+    Severity, Source, compile, compile_alerts_with, compile_callers_for, compile_with_overlays,
+    count_changes, render,
 };
 use crate::printable;
 
@@ -26,6 +27,7 @@ Examples:
   tollgate check --alerts config/alerts.yaml      Files of alerts
   tollgate check --callers callers.yaml --policies policies
                                                   Also check their tiers and limits
+  tollgate check sent.yaml --overlay overlays     Files that add to policies of an xDS server
   tollgate check new.yaml --against old.yaml      Before an edit: which limits would lose their counts
   kubectl get configmap policies -o jsonpath='{.data.shop\\.yaml}' | tollgate check /dev/stdin
 
@@ -37,6 +39,7 @@ pub fn command() -> Command {
         .after_help(EXAMPLES)
         .arg(path_arg().num_args(1..).action(ArgAction::Append))
         .arg(merge_domains_arg())
+        .arg(overlay_arg().conflicts_with_all(["callers", "alerts"]))
         .arg(callers_arg().help("Validate caller files instead"))
         .arg(alerts_arg().conflicts_with_all(["callers", "against"]).help("Validate files of alerts instead"))
         .arg(
@@ -120,10 +123,10 @@ fn report_of(matches: &ArgMatches, sources: Vec<Source>) -> Result<Report, Sourc
     }
     if !matches.get_flag("callers") {
         return match matches.get_one::<PathBuf>("against") {
-            None => Ok(Report::of_policies(sources, options, None)),
+            None => Ok(Report::of_policies((sources, overlays(matches)?), options, None)),
             Some(path) => {
                 let old = Old { path, sources: sources_of(matches, "against")? };
-                Ok(Report::of_edit(sources, options, old))
+                Ok(Report::of_edit((sources, overlays(matches)?), options, old))
             }
         };
     }
@@ -138,21 +141,30 @@ fn report_of(matches: &ArgMatches, sources: Vec<Source>) -> Result<Report, Sourc
 }
 
 impl Report {
-    fn of_policies(sources: Vec<Source>, options: CompileOptions, old: Option<&PolicySet>) -> Self {
-        let policies = match compile(&sources, options) {
+    /// Checks policies and their overlays.
+    fn of_policies(
+        (mut sources, overlays): (Vec<Source>, Vec<Source>),
+        options: CompileOptions,
+        old: Option<&PolicySet>,
+    ) -> Self {
+        let policies = match compile_with_overlays((&sources, &overlays), options, None) {
             Ok(policies) => policies,
             Err(problems) => return Self::of_problems(problems, sources),
         };
+        let of_overlays = policies.overlays().iter().flat_map(|overlay| &overlay.problems);
+        let problems: Vec<Problem> =
+            policies.warnings().iter().chain(of_overlays).cloned().collect();
+        sources.extend(overlays);
         Self {
             found: counted(policies.domains().len(), "domain"),
             count_changes: old.map(|old| count_changes(old, &policies)),
-            is_fine: true,
-            ..Self::of_problems(policies.warnings().to_vec(), sources)
+            is_fine: problems.iter().all(|problem| problem.severity == Severity::Warning),
+            ..Self::of_problems(problems, sources)
         }
     }
 
     /// Checks the new policies, and their effect on counts. If the old policies are invalid, both are reported.
-    fn of_edit(new: Vec<Source>, options: CompileOptions, old: Old<'_>) -> Self {
+    fn of_edit(new: (Vec<Source>, Vec<Source>), options: CompileOptions, old: Old<'_>) -> Self {
         let problems = match compile(&old.sources, options.clone()) {
             Ok(policies) => return Self::of_policies(new, options, Some(&policies)),
             Err(problems) => problems,

@@ -158,6 +158,21 @@ fn path_arg() -> Arg {
         .help("A policy file, or a directory of policy files")
 }
 
+/// `--overlay`, for files that add to the policies.
+fn overlay_arg() -> Arg {
+    Arg::new("overlay")
+        .long("overlay")
+        .value_name("PATH")
+        .value_parser(value_parser!(PathBuf))
+        .action(ArgAction::Append)
+        .help("Files that add to the policies, as `policy_overlays` adds to those of an xDS server")
+}
+
+/// The files of `--overlay`.
+fn overlays(matches: &ArgMatches) -> Result<Vec<Source>, SourceFilesError> {
+    if matches.contains_id("overlay") { sources_of(matches, "overlay") } else { Ok(Vec::new()) }
+}
+
 fn is_json(matches: &ArgMatches) -> bool {
     matches.get_one::<String>("format").is_some_and(|format| format == "json")
 }

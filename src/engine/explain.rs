@@ -85,6 +85,8 @@ pub struct ExplainedDescriptor {
 pub struct RuleName {
     pub path: String,
     pub location: SourceLocation,
+    /// The place of the overlay's rule that adds to it.
+    pub overlay: Option<SourceLocation>,
     pub cascade: bool,
 }
 
@@ -190,7 +192,12 @@ impl ExplainedChoice {
 
 impl RuleName {
     fn new(rule: &Rule) -> Self {
-        Self { path: rule.path.clone(), location: rule.location.clone(), cascade: rule.cascade }
+        Self {
+            path: rule.path.clone(),
+            location: rule.location.clone(),
+            overlay: rule.overlay.as_deref().cloned(),
+            cascade: rule.cascade,
+        }
     }
 
     fn of(origin: &Origin<'_>) -> Option<Self> {

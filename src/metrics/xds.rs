@@ -13,7 +13,11 @@ pub struct XdsMetrics {
     failures: Family<ServerLabel, Counter>,
     updates: Family<UpdateLabel, Counter>,
     version: Family<VersionLabel, Gauge>,
+    overlays: Family<StateLabel, Gauge>,
 }
+
+/// The state of overlays that can't be read.
+const UNREADABLE: &str = "unreadable";
 
 /// What became of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,11 @@ struct UpdateLabel {
 struct VersionLabel {
     source: &'static str,
     version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
 }
 
 impl ServerLabel {
@@ -91,11 +100,30 @@ impl XdsMetrics {
         }
     }
 
+    /// Records the number of overlays in each state.
+    pub fn overlays_in_states(&self, counts: impl Iterator<Item = (&'static str, usize)>) {
+        for (state, count) in counts {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.overlays.get_or_create(&StateLabel { state }).set(count);
+        }
+    }
+
+    /// Records whether the files of overlays are unreadable.
+    pub fn overlays_unreadable(&self, is_unreadable: bool) {
+        self.overlays_in_states([(UNREADABLE, usize::from(is_unreadable))].into_iter());
+    }
+
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "policy_version_info",
             "The xDS server's version of the policy in force; none for files",
             self.version.clone(),
+        );
+        registry.register(
+            "policy_overlays",
+            "Files of policy_overlays by state: in_force, waiting (no resource of their domain), kept (invalid; the text \
+             before is in force), rejected (invalid) or unreadable (1 if the files can't be read)",
+            self.overlays.clone(),
         );
         registry.register(
             "xds_connected",

@@ -8,6 +8,7 @@ mod callers;
 mod changes;
 mod compile;
 mod model;
+mod overlay;
 mod problem;
 mod render;
 mod schema;
@@ -34,12 +35,13 @@ pub use model::{
     ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes, Budget, Caller, CallerBonus, CallerOverride,
     Candidate, CandidateFigures, Capacity, Choice, Classes, Domain, HeaderPlace, Idempotency,
     InForce, Key, KeyEntry, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease, LegacyNames, Lineage, Member,
-    Metadata, MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, Origin, OverrideAmount,
-    PARENTS_MAX, PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN, Path, PolicySet, PressureLevel,
-    PriceLine, Prices, Provider, Refused, ReservationAction, Reservations, RetryId, Rule,
-    RuleLimit, RuleValue, Share, SignalSource, SourceLocation, TierLimit, Unit, Wait, Walk,
+    Metadata, MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, Origin, Overlay, OverlayState,
+    OverrideAmount, PARENTS_MAX, PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN, Path, PolicySet,
+    PressureLevel, PriceLine, Prices, Provider, Refused, ReservationAction, Reservations, RetryId,
+    Rule, RuleLimit, RuleValue, Share, SignalSource, SourceLocation, TierLimit, Unit, Wait, Walk,
     Weights, Window, parse_priority,
 };
+pub use overlay::compile_with_overlays;
 pub use problem::{Problem, Severity, Source};
 pub use render::{RuleTrace, TraceEnd, TraceStep, metadata_json, render};
 pub use schema::{alerts_schema, schema};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::printable;
 
 /// The text of a policy file and its name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     pub path: String,
     pub text: String,

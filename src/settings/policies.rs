@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::setting::{BOOLEAN, PATHS, component};
-use super::value;
+use super::value::{self, or_default};
 use crate::policy::LegacyNames;
 
 const HEADER: &str = "the name of an HTTP header";
@@ -21,6 +21,18 @@ component! {
         expected: PATHS,
         help: "Policy files, or directories of policy files (*.yaml, *.yml), separated by commas",
         read: value::paths,
+    }
+
+    /// Files and directories; empty: none.
+    overlays: Vec<PathBuf> {
+        name: "policy_overlays",
+        value: "PATH,...",
+        default: "",
+        expected: PATHS,
+        help: "With `policy_source: xds`: policy files that add to the domains of the xDS server what it can't say, or \
+               directories of them",
+        read: or_default(value::paths),
+        needs: &["xds_server"],
     }
 
     all_names: bool {

@@ -21,6 +21,7 @@ mod key_prefixes;
 mod modes;
 mod monitor;
 mod month;
+mod overlays;
 mod overload;
 mod providers;
 mod quota;

@@ -112,12 +112,13 @@ async fn exported(mut server: Server) -> String {
     .await
 }
 
-/// All metrics of a Tollgate with policies by xDS.
+/// All metrics of a Tollgate with policies by xDS and an overlay.
 async fn exported_with_xds() -> String {
     let ads = Ads::start().await;
     ads.send("1", &[]);
     let server = ads.address.to_string();
     let flags = ["--policy-source", "xds", "--xds-server", &server];
+    let flags = [&flags[..], &["--policy-overlays", "config/overlays"]].concat();
     let tollgate = Tollgate::serve_with("ignored: true", &Store::Embedded, &flags).await;
     ads.accepted("1").await;
     let url = format!("http://{}/metrics", tollgate.http_address);

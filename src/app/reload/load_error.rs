@@ -22,10 +22,15 @@ impl LoadError {
                 error.to_string().lines().for_each(|problem| tracing::error!("{problem}"));
             }
             Self::Invalid { problems, sources } => {
-                problems.iter().for_each(|problem| report_problem(problem, sources));
+                report(problems, sources);
             }
         }
     }
+}
+
+/// Logs problems, each with an excerpt and carets.
+pub fn report(problems: &[Problem], sources: &[Source]) {
+    problems.iter().for_each(|problem| report_problem(problem, sources));
 }
 
 fn report_problem(problem: &Problem, sources: &[Source]) {

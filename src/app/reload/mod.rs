@@ -14,11 +14,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tokio::{pin, select};
 
-use super::sources::{Loaded, PolicySource};
+use super::sources::{Loaded, PolicySource, Texts};
 use crate::clock::Clock;
 use crate::metrics::Reload;
 use crate::observe::audit::{Audit, Changed, Entry};
-use crate::policy::{Origin, Source};
+use crate::policy::Origin;
+
+use load_error::report;
 
 pub use load_error::LoadError;
 pub use subject::{FileAlerts, FileCallers, Policies, Subject};
@@ -207,14 +209,15 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
         }
         let texts = fingerprint.short();
         self.last_read = Some(fingerprint);
-        let sources = read.map_err(LoadError::Unreadable)?;
-        match self.subject.compile(&sources) {
+        let texts_read = read.map_err(LoadError::Unreadable)?;
+        match self.subject.compile(&texts_read) {
             Ok(compiled) => {
+                report(&S::overlay_problems(&compiled), &texts_read.overlays);
                 self.subject.put_in_force(compiled, origin);
                 self.version = self.subject.version(&texts);
                 Ok(Reload::Ok)
             }
-            Err(problems) => Err(LoadError::Invalid { problems, sources }),
+            Err(problems) => Err(LoadError::Invalid { problems, sources: texts_read.sources }),
         }
     }
 }
@@ -232,13 +235,15 @@ async fn write_later(audit: Audit, entry: Option<Entry>) {
 }
 
 impl Fingerprint {
-    fn of(read: &anyhow::Result<Vec<Source>>, origin: Origin) -> Self {
-        let sources = match read {
-            Ok(sources) => sources,
+    fn of(read: &anyhow::Result<Texts>, origin: Origin) -> Self {
+        let Texts { sources, overlays } = match read {
+            Ok(texts) => texts,
             Err(error) => return Self::Error(error.to_string()),
         };
         let mut hash = Sha256::new();
-        for part in sources.iter().flat_map(|source| [&source.path, &source.text]) {
+        hash.update(sources.len().to_le_bytes());
+        let all = sources.iter().chain(overlays);
+        for part in all.flat_map(|source| [&source.path, &source.text]) {
             // With lengths, so that no text can look like the end of a path.
             hash.update(part.len().to_le_bytes());
             hash.update(part);
@@ -266,23 +271,24 @@ mod tests {
 
     use super::*;
     use crate::lock::lock;
-    use crate::policy::Problem;
+    use crate::policy::{Problem, Source};
 
     /// Returns each text once, then repeats the last one; an empty text is unreadable.
-    struct Texts {
+    struct Coming {
         coming: mpsc::Receiver<&'static str>,
         text: &'static str,
     }
 
-    impl PolicySource for Texts {
+    impl PolicySource for Coming {
         fn origin(&self) -> Origin {
             Origin { source: "test", version: None }
         }
 
-        fn read(&mut self) -> anyhow::Result<Vec<Source>> {
+        fn read(&mut self) -> anyhow::Result<Texts> {
+            let source = |text: &str| Source { path: "here".to_owned(), text: text.to_owned() };
             match self.text {
                 "" => Err(anyhow!("gone")),
-                text => Ok(vec![Source { path: "here".to_owned(), text: text.to_owned() }]),
+                text => Ok(vec![source(text)].into()),
             }
         }
 
@@ -307,8 +313,8 @@ mod tests {
 
         const RELOAD: &'static str = "reload texts";
 
-        fn compile(&self, sources: &[Source]) -> Result<String, Vec<Problem>> {
-            let text = sources[0].text.clone();
+        fn compile(&self, texts: &Texts) -> Result<String, Vec<Problem>> {
+            let text = texts.sources[0].text.clone();
             if text == "invalid" { Err(Vec::new()) } else { Ok(text) }
         }
 
@@ -332,7 +338,7 @@ mod tests {
             sender.send(text).await.unwrap();
         }
         let journal = Journal::default();
-        let texts = Texts { coming, text: "a" };
+        let texts = Coming { coming, text: "a" };
         let reloader = Reloader::start(texts, journal.clone(), Audit::default()).await.unwrap();
         let (end, ending) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(reloader.run(async { ending.await.unwrap() }));
@@ -352,7 +358,7 @@ mod tests {
             let (_sender, coming) = mpsc::channel(1);
             let journal = Journal::default();
             let started =
-                Reloader::start(Texts { coming, text }, journal.clone(), Audit::default()).await;
+                Reloader::start(Coming { coming, text }, journal.clone(), Audit::default()).await;
             assert!(started.is_err());
             assert!(lock(&journal.0).is_empty());
         }

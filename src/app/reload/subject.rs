@@ -5,12 +5,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::alerts::check_need;
+use crate::app::sources::Texts;
 use crate::engine::Engine;
 use crate::metrics::{Metrics, Reload};
 use crate::policy::{
-    AlertPolicy, Callers, CallersFor, CompileOptions, Gone, NOT_ALL_COMPARED, Origin, PolicySet,
-    Problem, Restart, Severity, Source, compile, compile_alerts_with, compile_callers_for,
-    count_changes,
+    AlertPolicy, Callers, CallersFor, CompileOptions, Gone, NOT_ALL_COMPARED, Origin, OverlayState,
+    PolicySet, Problem, Restart, Severity, compile_alerts_with, compile_callers_for,
+    compile_with_overlays, count_changes,
 };
 
 /// Limits that a reload reports one by one: those that start a new count, and those that are gone.
@@ -34,7 +35,12 @@ pub trait Subject: Send + 'static {
     ///
     /// # Errors
     /// Every problem of every text.
-    fn compile(&self, sources: &[Source]) -> Result<Self::Compiled, Vec<Problem>>;
+    fn compile(&self, texts: &Texts) -> Result<Self::Compiled, Vec<Problem>>;
+
+    /// The problems of overlays, which are left out for them or wait.
+    fn overlay_problems(_: &Self::Compiled) -> Vec<Problem> {
+        Vec::new()
+    }
 
     /// The hash of what is in force, in the audit log. `texts` is that of its texts.
     fn version(&self, texts: &str) -> String;
@@ -52,6 +58,8 @@ pub struct Policies {
     pub engine: Arc<Engine>,
     pub metrics: Arc<Metrics>,
     pub options: CompileOptions,
+    /// Whether there may be overlays.
+    pub has_overlays: bool,
 }
 
 /// The callers, if the directory is in files.
@@ -77,8 +85,14 @@ impl Subject for Policies {
 
     const RELOAD: &'static str = "reload policies";
 
-    fn compile(&self, sources: &[Source]) -> Result<PolicySet, Vec<Problem>> {
-        compile(sources, self.options.clone())
+    fn compile(&self, texts: &Texts) -> Result<PolicySet, Vec<Problem>> {
+        let Texts { sources, overlays } = texts;
+        let before = self.engine.policies();
+        compile_with_overlays((sources, overlays), self.options.clone(), Some(&before))
+    }
+
+    fn overlay_problems(policies: &PolicySet) -> Vec<Problem> {
+        policies.overlays().iter().flat_map(|overlay| overlay.problems.clone()).collect()
     }
 
     fn version(&self, _: &str) -> String {
@@ -94,6 +108,12 @@ impl Subject for Policies {
         let version = origin.and_then(|origin| origin.version.as_deref());
         self.metrics.policy_loaded(policies.hash(), at_s);
         self.metrics.xds.in_force(origin.map_or("", |origin| origin.source), version);
+        let overlays = policies.overlays();
+        if self.has_overlays {
+            let count = |state| overlays.iter().filter(|overlay| overlay.state == state).count();
+            let counts = OverlayState::ALL.map(|state| (state.name(), count(state)));
+            self.metrics.xds.overlays_in_states(counts.into_iter());
+        }
         tracing::info!(
             policy.hash = policies.hash(),
             policy.domains = policies.domains().len(),
@@ -150,11 +170,11 @@ impl Subject for FileCallers {
 
     const RELOAD: &'static str = "reload callers";
 
-    fn compile(&self, sources: &[Source]) -> Result<Callers, Vec<Problem>> {
+    fn compile(&self, texts: &Texts) -> Result<Callers, Vec<Problem>> {
         // Only a warning: policies and callers are edited one after the other.
         let policies = self.engine.policies();
         let callers_for = CallersFor { policies: &policies, severity: Severity::Warning };
-        compile_callers_for(sources, Some(callers_for))
+        compile_callers_for(&texts.sources, Some(callers_for))
     }
 
     fn version(&self, texts: &str) -> String {
@@ -183,8 +203,8 @@ impl Subject for FileAlerts {
 
     const RELOAD: &'static str = "reload alerts";
 
-    fn compile(&self, sources: &[Source]) -> Result<AlertPolicy, Vec<Problem>> {
-        compile_alerts_with(sources, &check_need)
+    fn compile(&self, texts: &Texts) -> Result<AlertPolicy, Vec<Problem>> {
+        compile_alerts_with(&texts.sources, &check_need)
     }
 
     fn version(&self, texts: &str) -> String {

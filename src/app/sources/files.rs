@@ -13,10 +13,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::PolicySource;
-use super::source_files::{Reading, SourceFiles};
+use super::source_files::{Reading, SourceFiles, SourceFilesError};
 use super::watch::Watch;
 use super::watch_targets::WatchTargets;
+use super::{PolicySource, Texts};
 use crate::policy::{Origin, Source};
 use crate::printable;
 
@@ -57,6 +57,21 @@ impl Files {
         Ok(Self { files, watch, changes, hangup, skipped: Vec::new() })
     }
 
+    /// Reads all files. It may block.
+    ///
+    /// # Errors
+    /// If they are unreadable, or there are none.
+    pub fn read_files(&mut self) -> Result<Vec<Source>, SourceFilesError> {
+        self.watch.renew();
+        let reading = settled(|| self.files.read(), |targets| self.watch.arm(targets));
+        for path in reading.skipped.iter().filter(|path| !self.skipped.contains(path)) {
+            let file = printable::path(path);
+            tracing::warn!(%file, "file ignored: its name ends in neither .yaml nor .yml");
+        }
+        self.skipped = reading.skipped;
+        reading.sources
+    }
+
     /// Waits until nothing has changed for a while, up to a maximum.
     async fn quiet(&mut self) {
         let quiet = async { while let Ok(Some(())) = timeout(QUIET, self.changes.recv()).await {} };
@@ -70,15 +85,8 @@ impl PolicySource for Files {
         Origin { source: "files", version: None }
     }
 
-    fn read(&mut self) -> anyhow::Result<Vec<Source>> {
-        self.watch.renew();
-        let reading = settled(|| self.files.read(), |targets| self.watch.arm(targets));
-        for path in reading.skipped.iter().filter(|path| !self.skipped.contains(path)) {
-            let file = printable::path(path);
-            tracing::warn!(%file, "file ignored: its name ends in neither .yaml nor .yml");
-        }
-        self.skipped = reading.skipped;
-        Ok(reading.sources?)
+    fn read(&mut self) -> anyhow::Result<Texts> {
+        Ok(self.read_files()?.into())
     }
 
     async fn changed(&mut self) {

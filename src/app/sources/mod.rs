@@ -1,9 +1,11 @@
-//! Sources of policies and callers: files and directories, and an xDS server for policies.
+//! Sources of policies and callers: files and directories, and for policies an xDS server, alone or with files that add
+//! to it.
 //!
 //! A source only reads and reports changes. `reload/` compiles and compares the texts of all sources, reports problems,
 //! and puts the result in force.
 
 mod files;
+mod overlaid;
 mod source_files;
 mod watch;
 mod watch_targets;
@@ -12,8 +14,23 @@ mod xds;
 use crate::policy::{Origin, Problem, Source};
 
 pub use files::Files;
+pub use overlaid::Overlaid;
 pub use source_files::{SourceFiles, SourceFilesError};
 pub use xds::Xds;
+
+/// The texts of a source.
+#[derive(Debug, Default)]
+pub struct Texts {
+    pub sources: Vec<Source>,
+    /// Those that add to `sources`. Their problems are no reason to reject the others.
+    pub overlays: Vec<Source>,
+}
+
+impl From<Vec<Source>> for Texts {
+    fn from(sources: Vec<Source>) -> Self {
+        Self { sources, overlays: Vec::new() }
+    }
+}
 
 /// What became of the texts of the last read.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +50,7 @@ pub trait PolicySource: Send + 'static {
     ///
     /// # Errors
     /// If they are unreadable.
-    fn read(&mut self) -> anyhow::Result<Vec<Source>>;
+    fn read(&mut self) -> anyhow::Result<Texts>;
 
     /// The source, with its version of what the last read returned.
     fn origin(&self) -> Origin;

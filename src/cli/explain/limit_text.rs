@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::report::{
     AdjustReport, AmountReport, BonusReport, LimitReport, PressedReport, Report, RuleReport,
-    ScheduleReport,
+    SaidReport, ScheduleReport,
 };
 
 /// Width of the column of names.
@@ -174,6 +174,10 @@ impl LimitReport {
     /// All lines, each with its name.
     fn lines(&self, report: &Report) -> Vec<Line> {
         let mut lines = vec![("counter", self.key.clone()), ("cost", self.cost(report.hits))];
+        lines.extend(self.said.as_ref().map(|said| {
+            let SaidReport { rate, overlay } = said;
+            ("said", format!("{rate}, with the overlay in {overlay}"))
+        }));
         let account = self.account(report.caller.name.as_deref());
         lines.extend(account.map(|text| ("account", text)));
         let tiers = self.by_tier.iter().map(|one| format!("{} {}", one.tier, one.rate));

@@ -13,8 +13,16 @@ use super::build::{Setting, count, rule};
 use super::report::{
     AdjustReport, AmountReport, BonusReport, EdgeReport, GraceReport, IdempotencyReport,
     LimitReport, OpenReport, PeriodReport, PressedReport, RecurrenceReport, ReservationReport,
-    ScheduleReport, ThresholdReport, TierReport, WaitReport,
+    SaidReport, ScheduleReport, ThresholdReport, TierReport, WaitReport,
 };
+
+/// Where a limit is said, if its rule has an overlay.
+fn said(explained: &ExplainedLimit) -> Option<SaidReport> {
+    let places = explained.limit.places.as_ref()?;
+    let overlay = explained.rule.as_ref()?.overlay.as_ref()?;
+    let overlay = places.more.as_ref().unwrap_or(overlay);
+    Some(SaidReport { rate: places.rate.to_string(), overlay: overlay.to_string() })
+}
 
 impl Setting<'_> {
     fn amount(&self, explained: &ExplainedLimit) -> AmountReport {
@@ -67,6 +75,7 @@ impl Setting<'_> {
             name: Some(limit.name.to_string()).filter(|name| !name.is_empty()),
             label: limit.label.to_string(),
             rule: explained.rule.as_ref().map(rule),
+            said: said(explained),
             cascade: explained.rule.as_ref().is_some_and(|rule| rule.cascade),
             descriptors: descriptors.filter(meets).map(|(number, _)| number).collect(),
             rate: own.to_string(),

@@ -19,7 +19,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    PROBLEMS, USAGE, complain, format_arg, is_json, merge_domains_arg, path_arg, print, sources,
+    PROBLEMS, USAGE, complain, format_arg, is_json, merge_domains_arg, overlay_arg, overlays,
+    path_arg, print, sources,
 };
 use crate::app::SourceFiles;
 use crate::clock::{Clock, Timestamp};
@@ -29,7 +30,8 @@ use crate::engine::{
 use crate::limit::Hits;
 use crate::metrics::Metrics;
 use crate::policy::{
-    CompileOptions, Domain, Lineage, PolicySet, compile, compile_callers, nearest, render,
+    CompileOptions, Domain, Lineage, OverlayState, PolicySet, Problem, compile_callers,
+    compile_with_overlays, nearest, render,
 };
 use crate::printable;
 use crate::store::Directory;
@@ -54,6 +56,7 @@ const EXAMPLES: &str = r"Examples:
   tollgate explain config/policies tokens user_id=u operation=translate --hits 1500
   tollgate explain config/policies shop --route 'GET /hotels/7' --scope hotels:read --tier premium
   tollgate explain config/policies tokens user_id=u --at 2026-11-30T23:59
+  tollgate explain config/overlays/sent shop --overlay config/overlays 'generic_key=route,user=a'
   tollgate explain config/policies basic 'user_id=Doe\, John' -o json | jq '.limits[].key'
 
 The order of the entries counts: Envoy sends them in the order of the `actions` in its
@@ -116,6 +119,7 @@ pub fn command() -> Command {
                 .help("The time, such as 2026-11-27T10:00:00Z, or 2026-11-27 in the policy's time zone [default: now]"),
         )
         .arg(merge_domains_arg())
+        .arg(overlay_arg())
         .arg(format_arg())
 }
 
@@ -270,8 +274,17 @@ fn policies(matches: &ArgMatches) -> Result<PolicySet, Failure> {
         merge_domains: matches.get_flag("merge_domains"),
         ..CompileOptions::default()
     };
-    let sources = sources(matches).map_err(|error| Failure::Files(format!("error: {error}")))?;
-    compile(&sources, options).map_err(|problems| Failure::Files(render(&problems, &sources)))
+    let unreadable = |error| Failure::Files(format!("error: {error}"));
+    let sources = sources(matches).map_err(unreadable)?;
+    let overlays = overlays(matches).map_err(unreadable)?;
+    let policies = compile_with_overlays((&sources, &overlays), options, None)
+        .map_err(|problems| Failure::Files(render(&problems, &sources)))?;
+    let invalid = policies.overlays().iter().filter(|one| one.state == OverlayState::Rejected);
+    let problems: Vec<Problem> = invalid.flat_map(|one| one.problems.clone()).collect();
+    match problems.is_empty() {
+        true => Ok(policies),
+        false => Err(Failure::Files(render(&problems, &overlays))),
+    }
 }
 
 /// The directory from the files in `--callers`.

@@ -132,6 +132,15 @@ pub struct RuleReport {
     pub line: usize,
 }
 
+/// Places of a limit, each as FILE:LINE.
+#[derive(Debug, Serialize)]
+pub struct SaidReport {
+    /// That of its rate, in the resource or in the overlay.
+    pub rate: String,
+    /// That of the overlay's rule.
+    pub overlay: String,
+}
+
 #[derive(Debug, Serialize)]
 pub struct OtherReport {
     pub rule: String,
@@ -158,6 +167,8 @@ pub struct LimitReport {
     /// The name in metrics and answers.
     pub label: String,
     pub rule: Option<RuleReport>,
+    /// Where it is said, if its rule has an overlay.
+    pub said: Option<SaidReport>,
     pub cascade: bool,
     /// Numbers of the descriptors to which it applies, from 1.
     pub descriptors: Vec<usize>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::answer::answer;
 use super::api_keys::api_keys;
 use super::defaults::Defaults;
+use super::joint::{Joint, Places};
 use super::rules::RuleCompiler;
 use super::{CompileOptions, adjust, idle};
 use crate::policy::model::{
@@ -18,13 +19,13 @@ use crate::policy::yaml::{Reader, Spanned};
 /// Adds a file to the domains. `base`: the answers of domains that say nothing of them; `merge_domains`: files with the
 /// same domain are joined. Returns the names in its `replaces`, and its problems.
 pub fn compile(
-    (source, file): (&Source, &PolicyFile),
+    (source, file, joint): (&Source, &PolicyFile, Option<&Joint<'_>>),
     domains: &mut BTreeMap<String, Domain>,
     (base, merge_domains): (&AnswerSettings, bool),
 ) -> (Vec<Spanned<String>>, Vec<Problem>) {
     let mut reader = Reader::new(source);
     let defaults = Defaults::compile(&mut reader, file);
-    let mut compiler = RuleCompiler::new(source, reader, defaults);
+    let mut compiler = RuleCompiler::new(Places::new(source, joint), reader, defaults);
     match &file.domain {
         Some(name) => {
             if domains.contains_key(&name.value) && !merge_domains {

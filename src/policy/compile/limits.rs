@@ -1,5 +1,6 @@
 //! Compiles the limits of one rule.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use super::algorithm::algorithm;
@@ -8,6 +9,7 @@ use super::defaults::Defaults;
 use super::draft::Draft;
 use super::enforcement::Enforcement;
 use super::grace::{GraceDraft, Graced};
+use super::joint::Places;
 use super::partial::{Taken, partial};
 use super::rate::currency;
 use super::thresholds::{thresholds, used_max};
@@ -29,17 +31,23 @@ pub struct RuleLimits<'a> {
     pub defaults: &'a Defaults,
     /// What the rule says of its limits.
     pub rule: Option<Enforcement>,
+    /// The places of limits, if the rule has an overlay.
+    pub places: Option<&'a Places<'a>>,
 }
 
 impl RuleLimits<'_> {
     /// The limits; invalid ones are reported and omitted.
     pub fn build(&self, reader: &mut Reader<'_>) -> Vec<Arc<RuleLimit>> {
-        let drafts = Draft::all(reader, self.file);
+        let drafts = match self.places {
+            None => Draft::all(reader, self.file),
+            Some(places) => Draft::of_both(reader, self.file, places),
+        };
         let mut limits: Vec<Arc<RuleLimit>> = Vec::new();
         for draft in &drafts {
             let Some(limit) = self.limit(reader, draft, limits.len()) else { continue };
-            if limits.iter().any(|known| known.limit.tag() == limit.limit.tag()) {
-                not_told_apart(reader, draft);
+            let same = limits.iter().find(|known| known.limit.tag() == limit.limit.tag());
+            if let Some(same) = same {
+                not_told_apart(reader, draft, same);
             }
             limits.push(Arc::new(limit));
         }
@@ -101,10 +109,11 @@ impl RuleLimits<'_> {
             on_outage: self.on_outage(reader, draft, enforcement),
             refused: match enforcement.strict {
                 true => Refused::Free,
-                false => Refused::of(overdraft, self.file.rate_limit.is_some()),
+                false => Refused::of(overdraft, draft.is_alone),
             },
             charges_retries: draft.file.map.idempotency.is_some(),
             adjust,
+            places: self.places.map(|places| Box::new(draft.places(places))),
         })
     }
 
@@ -190,7 +199,7 @@ impl RuleLimits<'_> {
         draft: &Draft,
         (limit, (window, enforcement, is_scheduled)): (Limit, (Window, Enforcement, bool)),
     ) -> Limit {
-        let in_reference = self.file.rate_limit.is_some();
+        let in_reference = draft.is_alone;
         let of = Graced { limit: &limit, window, enforcement, in_reference, is_scheduled };
         match (&draft.file.map.grace, self.defaults.grace) {
             (Some(file), _) => match GraceDraft::compile(reader, file) {
@@ -282,8 +291,8 @@ impl RuleLimits<'_> {
 }
 
 /// Reports a limit with the same counter as another one in its rule.
-fn not_told_apart(reader: &mut Reader<'_>, draft: &Draft) {
-    let (span, message) = match &draft.file.map.name {
+fn not_told_apart(reader: &mut Reader<'_>, draft: &Draft, same: &RuleLimit) {
+    let (span, mut message) = match &draft.file.map.name {
         Some(name) if draft.name().is_some() => {
             let message = format!(
                 "duplicate limit name `{}` with the same window; rename one of the limits",
@@ -297,5 +306,8 @@ fn not_told_apart(reader: &mut Reader<'_>, draft: &Draft) {
             (draft.file.span.clone(), message.to_owned())
         }
     };
+    if let Some(places) = &same.places {
+        write!(message, "; the other is in {}", places.rate).expect("a String takes any text");
+    }
     reader.error(span, message);
 }

@@ -18,6 +18,7 @@ mod grace;
 mod idempotency;
 mod identity;
 mod idle;
+mod joint;
 mod limits;
 mod matching;
 mod metadata;
@@ -47,8 +48,9 @@ pub use defaults::parse_zone;
 use super::model::{Domain, LegacyNames, PolicySet};
 use super::problem::{Problem, Severity, Source};
 use super::render;
-use super::schema::read;
+use super::schema::{PolicyFile, read, read_node};
 
+pub use joint::Joint;
 pub use percent::percent as parse_percent;
 pub use rate::parse_length_ms;
 pub use thresholds::PERCENT_MAX;
@@ -71,17 +73,84 @@ pub struct CompileOptions {
 /// # Errors
 /// All problems of all files, warnings included, if any of them is an error.
 pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet, Vec<Problem>> {
+    compile_files(sources, options).map(Compiled::into_set)
+}
+
+/// Compiles one resource with its overlay.
+///
+/// # Errors
+/// All problems, each in one of the two, if any of them is an error.
+pub fn compile_joint(joint: &Joint<'_>, options: CompileOptions) -> Result<Compiled, Vec<Problem>> {
+    let source = &joint.source;
+    let (file, form) = read_node(source, &joint.node);
+    let read = FileRead { source, file, form, joint: Some(joint) };
+    // A rule of an overlay that meets several rules has its problems once.
+    let placed = |problems: Vec<Problem>| {
+        let mut placed: Vec<Problem> =
+            problems.into_iter().map(|problem| joint.placed(problem)).collect();
+        let place = |one: &Problem| (one.path.clone(), one.span.start, one.message.clone());
+        placed.sort_by_cached_key(place);
+        placed.dedup();
+        placed
+    };
+    match compile_read(std::iter::once(read), options) {
+        Ok(Compiled { domains, warnings }) => Ok(Compiled { domains, warnings: placed(warnings) }),
+        Err(problems) => Err(placed(problems)),
+    }
+}
+
+/// The domains of some files, and warnings.
+#[derive(Debug)]
+pub struct Compiled {
+    pub domains: BTreeMap<String, Domain>,
+    pub warnings: Vec<Problem>,
+}
+
+impl Compiled {
+    /// The set of these domains.
+    pub fn into_set(self) -> PolicySet {
+        let hash = render::digest(self.domains.values());
+        PolicySet::new(self.domains.into_values(), self.warnings, hash)
+    }
+}
+
+/// A file, and its problems of form.
+struct FileRead<'a> {
+    source: &'a Source,
+    file: PolicyFile,
+    form: Vec<Problem>,
+    joint: Option<&'a Joint<'a>>,
+}
+
+/// Compiles files without overlays.
+///
+/// # Errors
+/// All their problems, if any of them is an error.
+pub fn compile_files(
+    sources: &[Source],
+    options: CompileOptions,
+) -> Result<Compiled, Vec<Problem>> {
+    let read = sources.iter().map(|source| {
+        let (file, form) = read(source);
+        FileRead { source, file, form, joint: None }
+    });
+    compile_read(read, options)
+}
+
+fn compile_read<'a>(
+    files: impl Iterator<Item = FileRead<'a>>,
+    options: CompileOptions,
+) -> Result<Compiled, Vec<Problem>> {
     let merge_domains = options.merge_domains;
     let base = file::base_answer(options);
     let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
     let mut problems = Vec::new();
     let mut replacers = Vec::new();
     let mut choosers = Vec::new();
-    for source in sources {
-        let (file, form) = read(source);
+    for FileRead { source, file, form, joint } in files {
         problems.extend(form);
         let (replaced, found) =
-            file::compile((source, &file), &mut domains, (&base, merge_domains));
+            file::compile((source, &file, joint), &mut domains, (&base, merge_domains));
         problems.extend(found);
         let domain = file.domain.map(|domain| domain.value).unwrap_or_default();
         choosers.push((source, domain.clone(), file.choices));
@@ -99,8 +168,7 @@ pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet,
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(problems);
     }
-    let hash = render::digest(domains.values());
-    Ok(PolicySet::new(domains.into_values(), problems, hash))
+    Ok(Compiled { domains, warnings: problems })
 }
 
 #[cfg(test)]

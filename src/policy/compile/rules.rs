@@ -1,29 +1,27 @@
 //! Compiles the rules of a file.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::defaults::Defaults;
 use super::enforcement::Enforcement;
+use super::joint::Places;
 use super::limits::RuleLimits;
 use super::matching::matcher;
 use super::metadata::metadata;
 use super::reach::Obstacle;
 use crate::policy::model::{
     Capacity, Idempotency, MetricValues, Mode, Only, Pattern, Reservations, Rule, RuleLevel,
-    RuleValue, SourceLocation,
+    RuleValue,
 };
-use crate::policy::problem::{Severity, Source};
+use crate::policy::problem::Severity;
 use crate::policy::schema::{PolicyFile, RuleFile};
 use crate::policy::yaml::{Reader, Spanned};
 
 /// Compiles the rules of one file.
 pub struct RuleCompiler<'a> {
     pub reader: Reader<'a>,
-    file_name: Arc<str>,
-    /// The byte offset of each line: every rule needs its line.
-    line_starts: Vec<usize>,
+    places: Places<'a>,
     pub defaults: Defaults,
     /// Names in `replaces`.
     pub replaced: Vec<Spanned<String>>,
@@ -45,15 +43,11 @@ struct Above<'a> {
 }
 
 impl<'a> RuleCompiler<'a> {
-    /// A compiler for a source with these defaults, for a domain without limits yet.
-    pub fn new(source: &Source, reader: Reader<'a>, defaults: Defaults) -> Self {
-        let file_name = source.path.as_str().into();
-        let newlines = source.text.match_indices('\n').map(|(at, _)| at + 1);
-        let line_starts = std::iter::once(0).chain(newlines).collect();
+    /// A compiler for a source with these places and defaults, for a domain without limits yet.
+    pub fn new(places: Places<'a>, reader: Reader<'a>, defaults: Defaults) -> Self {
         Self {
             reader,
-            file_name,
-            line_starts,
+            places,
             has_retries: defaults.idempotency.is_some(),
             has_reservations: false,
             defaults,
@@ -141,7 +135,15 @@ impl<'a> RuleCompiler<'a> {
         let path = path(above.path, &key, &value, file);
         let said = self.enforcement(file);
         let (first_index, defaults) = (self.limit_count, &self.defaults);
-        let limits = RuleLimits { file, path: &path, first_index, defaults, rule: said };
+        let overlay = self.places.overlay_of(&file.span);
+        let limits = RuleLimits {
+            file,
+            path: &path,
+            first_index,
+            defaults,
+            rule: said,
+            places: overlay.is_some().then_some(&self.places),
+        };
         let limits = limits.build(&mut self.reader);
         let enforcement = said.or(self.defaults.enforcement).unwrap_or_default();
         self.limit_count += limits.len();
@@ -176,7 +178,8 @@ impl<'a> RuleCompiler<'a> {
                 own: is_on(file.value_to_metric.as_ref()),
                 all: is_on(file.detailed_metric.as_ref()),
             },
-            location: self.location(&file.span),
+            location: self.places.of(&file.span),
+            overlay: overlay.map(Box::new),
             below,
         }
     }
@@ -290,11 +293,6 @@ impl<'a> RuleCompiler<'a> {
         let mut names: Vec<String> = names.into_iter().collect();
         names.sort_unstable();
         names
-    }
-
-    fn location(&self, span: &Range<usize>) -> SourceLocation {
-        let line = self.line_starts.partition_point(|start| *start <= span.start);
-        SourceLocation { file: self.file_name.clone(), line }
     }
 }
 

@@ -124,6 +124,7 @@ impl Domain {
             refused: if strict { Refused::Free } else { Refused::of(overdraft, true) },
             charges_retries: false,
             adjust: None,
+            places: None,
         }
     }
 

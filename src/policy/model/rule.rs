@@ -1,7 +1,6 @@
 //! Rules, and the levels of rules: which rule matches an entry, and its limits.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -18,6 +17,7 @@ use super::pattern::Pattern;
 use super::reservation::Reservations;
 use super::rule_limit::RuleLimit;
 use super::share::Share;
+use super::source_location::SourceLocation;
 use super::window::Window;
 
 /// A rule: the limits of descriptors whose path ends here.
@@ -49,6 +49,8 @@ pub struct Rule {
     pub metadata: Option<Metadata>,
     pub metric_values: MetricValues,
     pub location: SourceLocation,
+    /// The place of the overlay's rule that adds to it, if one does.
+    pub overlay: Option<Box<SourceLocation>>,
     pub(in crate::policy) below: RuleLevel,
 }
 
@@ -75,19 +77,6 @@ pub enum RuleValue {
     Among { matcher: Matcher, shared: bool },
     /// Any value, each with its own counters.
     Any,
-}
-
-/// The file and line of a rule.
-#[derive(Clone, Debug)]
-pub struct SourceLocation {
-    pub file: Arc<str>,
-    pub line: usize,
-}
-
-impl fmt::Display for SourceLocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
-    }
 }
 
 impl Rule {

@@ -11,6 +11,7 @@ use super::lease::Lease;
 use super::mode::Mode;
 use super::outage::OnOutage;
 use super::share::Share;
+use super::source_location::SourceLocation;
 use super::wait::Wait;
 use super::window::Window;
 
@@ -49,6 +50,17 @@ pub struct RuleLimit {
     pub charges_retries: bool,
     /// How it follows a signal; not at all if None.
     pub adjust: Option<Arc<Adjust>>,
+    /// Where it is said, if its rule has an overlay.
+    pub places: Option<Box<LimitPlaces>>,
+}
+
+/// Where a limit of a rule with an overlay is said.
+#[derive(Clone, Debug)]
+pub struct LimitPlaces {
+    /// Its rate, in the resource or in the overlay.
+    pub rate: SourceLocation,
+    /// What the overlay adds to a limit of the resource, if it adds anything.
+    pub more: Option<SourceLocation>,
 }
 
 /// A limit for callers of one tier.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::domain::Domain;
+use super::overlay::Overlay;
 use crate::policy::problem::Problem;
 
 /// The hash of an empty set: the first digits of SHA-256 of an empty text.
@@ -27,6 +28,8 @@ pub struct PolicySet {
     api_key_domain: Option<Box<str>>,
     warnings: Vec<Problem>,
     hash: String,
+    /// Empty without overlays.
+    overlays: Vec<Overlay>,
     /// None for a set that was not loaded.
     origin: Option<Origin>,
     /// Whether it stands for a set that is still to come.
@@ -47,7 +50,8 @@ impl PolicySet {
             (Some((name, _)), None) => Some(name.clone()),
             _ => None,
         };
-        Self { domains, api_key_domain, warnings, hash, origin: None, is_pending: false }
+        let (overlays, origin) = (Vec::new(), None);
+        Self { domains, api_key_domain, warnings, hash, overlays, origin, is_pending: false }
     }
 
     /// A set without domains: every request passes.
@@ -63,6 +67,21 @@ impl PolicySet {
     /// The same set, from this source.
     pub fn from_origin(self, origin: Origin) -> Self {
         Self { origin: Some(origin), ..self }
+    }
+
+    /// The same set, which has these overlays.
+    pub(in crate::policy) fn with_overlays(self, overlays: Vec<Overlay>) -> Self {
+        Self { overlays, ..self }
+    }
+
+    /// Its overlays, in the order of their files.
+    pub fn overlays(&self) -> &[Overlay] {
+        &self.overlays
+    }
+
+    /// The overlay of a file.
+    pub fn overlay(&self, file: &str) -> Option<&Overlay> {
+        self.overlays.iter().find(|overlay| &*overlay.file == file)
     }
 
     /// The source of the set.

@@ -1,5 +1,6 @@
 //! Renders policies as JSON: `/policy`, the hash of a set, and metadata in answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -9,9 +10,10 @@ use super::api_keys_json::describe_api_keys;
 use super::limit_json::describe_limit;
 use crate::policy::model::{
     AnswerMetadata, AnswerSettings, Budget, Candidate, Capacity, Choice, Classes, Domain,
-    Idempotency, Metadata, MetadataValue, Only, PolicySet, PriceLine, Prices, RefusalIdPlaces,
-    Reservations, Rule, Share, Weights,
+    Idempotency, Metadata, MetadataValue, Only, Overlay, PolicySet, PriceLine, Prices,
+    RefusalIdPlaces, Reservations, Rule, RuleLimit, Share, Weights,
 };
+use crate::policy::problem::Problem;
 
 /// Hexadecimal digits of a policy's hash.
 const HASH_LEN: usize = 16;
@@ -20,7 +22,8 @@ impl PolicySet {
     /// The complete set as JSON, with domains by name and rules in the order of their files.
     pub fn describe(&self) -> Value {
         let domain = |domain: &Domain| {
-            let rules = domain.rules().iter().map(|rule| describe_rule(&domain.classes, rule));
+            let rules = domain.rules().iter();
+            let rules = rules.map(|rule| describe_rule(&domain.classes, rule, Shown::WithPlaces));
             let mut described = describe_domain(domain);
             described["descriptors"] = rules.collect();
             described
@@ -29,6 +32,9 @@ impl PolicySet {
             "hash": self.hash(),
             "domains": self.domains().into_iter().map(domain).collect::<Value>(),
         });
+        if !self.overlays().is_empty() {
+            described["overlays"] = self.overlays().iter().map(describe_overlay).collect();
+        }
         if let Some(origin) = self.origin() {
             described["source"] = origin.source.into();
             if let Some(version) = &origin.version {
@@ -46,7 +52,8 @@ pub fn digest<'a>(domains: impl Iterator<Item = &'a Domain>) -> String {
     let mut add = |value: &Value| hasher.update(value.to_string().as_bytes());
     for domain in domains {
         add(&describe_domain(domain));
-        domain.rules().iter().for_each(|rule| add(&describe_rule(&domain.classes, rule)));
+        let describe = |rule| describe_rule(&domain.classes, rule, Shown::Decided);
+        domain.rules().iter().for_each(|rule| add(&describe(rule)));
     }
     let mut hash: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     hash.truncate(HASH_LEN);
@@ -107,7 +114,28 @@ fn describe_domain(domain: &Domain) -> Value {
     described
 }
 
-fn describe_rule(classes: &Classes, rule: &Rule) -> Value {
+fn describe_overlay(overlay: &Overlay) -> Value {
+    let problem =
+        |one: &Problem| json!({ "line": one.line, "column": one.column, "message": one.message });
+    json!({
+        "file": &*overlay.file,
+        "domain": overlay.domain,
+        "state": overlay.state.name(),
+        "rules": overlay.met_count,
+        "problems": overlay.problems.iter().map(problem).collect::<Value>(),
+    })
+}
+
+/// What is shown of rules.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// What is decided.
+    Decided,
+    /// Also where the parts of a rule with an overlay are said.
+    WithPlaces,
+}
+
+fn describe_rule(classes: &Classes, rule: &Rule, shown: Shown) -> Value {
     let mut map = Map::new();
     map.insert("path".to_owned(), rule.path.as_str().into());
     let flags = [
@@ -127,9 +155,22 @@ fn describe_rule(classes: &Classes, rule: &Rule) -> Value {
             map.insert(name.to_owned(), items);
         }
     };
-    list("limits", rule.limits.iter().map(|limit| describe_limit(classes, limit)).collect());
+    let limit = |limit: &Arc<RuleLimit>| {
+        let mut described = describe_limit(classes, limit);
+        if let Some(places) = limit.places.as_ref().filter(|_| shown == Shown::WithPlaces) {
+            described["source"] = places.rate.to_string().into();
+            if let Some(more) = &places.more {
+                described["overlay"] = more.to_string().into();
+            }
+        }
+        described
+    };
+    list("limits", rule.limits.iter().map(limit).collect());
     list("replaces", rule.replaces.iter().map(String::as_str).collect());
-    list("descriptors", rule.rules().iter().map(|rule| describe_rule(classes, rule)).collect());
+    list(
+        "descriptors",
+        rule.rules().iter().map(|rule| describe_rule(classes, rule, shown)).collect(),
+    );
     if let Some(only) = &rule.only {
         map.insert("only".to_owned(), describe_only(classes, only));
     }
@@ -144,6 +185,10 @@ fn describe_rule(classes: &Classes, rule: &Rule) -> Value {
     }
     if let Some(metadata) = &rule.metadata {
         map.insert("metadata".to_owned(), metadata_json(metadata).into());
+    }
+    if let Some(overlay) = rule.overlay.as_ref().filter(|_| shown == Shown::WithPlaces) {
+        map.insert("source".to_owned(), rule.location.to_string().into());
+        map.insert("overlay".to_owned(), overlay.to_string().into());
     }
     map.into()
 }

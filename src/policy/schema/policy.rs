@@ -31,15 +31,20 @@ const ELSEWHERE: &[&Shape] = &[
 
 /// Reads a source. Invalid parts are omitted from the result.
 pub fn read(source: &Source) -> (PolicyFile, Vec<Problem>) {
-    let mut reader = Reader::of_language(source, ELSEWHERE);
-    let file = match Node::parse(&source.text) {
-        Ok(node) => policy(&mut reader, &node),
+    match Node::parse(&source.text) {
+        Ok(node) => read_node(source, &node),
         Err(error) => {
+            let mut reader = Reader::new(source);
             reader.error(error.span, error.message);
-            PolicyFile::default()
+            (PolicyFile::default(), reader.into_problems())
         }
-    };
-    (file, reader.into_problems())
+    }
+}
+
+/// Reads a tree whose places are in a source.
+pub fn read_node(source: &Source, node: &Node) -> (PolicyFile, Vec<Problem>) {
+    let mut reader = Reader::of_language(source, ELSEWHERE);
+    (policy(&mut reader, node), reader.into_problems())
 }
 
 fn policy(reader: &mut Reader<'_>, node: &Node) -> PolicyFile {

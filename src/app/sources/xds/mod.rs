@@ -10,7 +10,8 @@ mod heard;
 mod server;
 mod text;
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
 use prost::Message;
 use tokio::time::{Sleep, sleep};
 
-use super::{Loaded, PolicySource};
+use super::{Loaded, PolicySource, Texts};
 use crate::clock::Backoff;
 use crate::metrics::{Metrics, XdsUpdate};
 use crate::policy::{Origin, Problem, Severity, Source};
@@ -39,6 +40,14 @@ const REJECTION_LEN_MAX: usize = 64 * 1024;
 const XDS: &str = "xds";
 const XDS_CACHE: &str = "xds_cache";
 
+/// A response.
+#[derive(Clone, Debug)]
+struct Received {
+    response: Arc<DiscoveryResponse>,
+    /// Whether it is from the file.
+    is_cached: bool,
+}
+
 /// The policies of an xDS server.
 #[derive(Debug)]
 pub struct Xds {
@@ -46,18 +55,36 @@ pub struct Xds {
     backoff: Backoff,
     cache: Option<CacheFile>,
     metrics: Arc<Metrics>,
+    /// A connection that is being made.
+    connecting: Option<Connecting>,
     subscription: Option<Subscription>,
     /// The pause before the next connection.
     pause: Option<Pin<Box<Sleep>>>,
     failures: u32,
     /// The last response.
-    response: Option<DiscoveryResponse>,
-    /// Whether it is from the file.
-    is_cached: bool,
-    /// The version of the last accepted response.
-    version: String,
+    response: Option<Received>,
+    /// Whether the server waits for an answer to it.
+    is_new: bool,
+    /// The last accepted response.
+    accepted: Option<Received>,
     /// The problems of the last response, if it was rejected.
     rejection: Option<String>,
+}
+
+/// A connection that is being made.
+struct Connecting(Pin<Box<dyn Future<Output = anyhow::Result<Subscription>> + Send>>);
+
+impl Connecting {
+    fn new(server: &Server) -> Self {
+        let server = server.clone();
+        Self(Box::pin(async move { server.subscribe().await }))
+    }
+}
+
+impl fmt::Debug for Connecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connecting").finish_non_exhaustive()
+    }
 }
 
 impl Xds {
@@ -76,14 +103,36 @@ impl Xds {
             backoff: Backoff::new(settings.retry_min, settings.retry_max),
             cache,
             metrics,
+            connecting: None,
             subscription: None,
             pause: None,
             failures: 0,
-            is_cached: response.is_some(),
-            response,
-            version: String::new(),
+            is_new: response.is_some(),
+            response: response
+                .map(|response| Received { response: Arc::new(response), is_cached: true }),
+            accepted: None,
             rejection: None,
         }
+    }
+
+    /// Whether the last response was neither accepted nor rejected yet.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Whether the last response was rejected, and an earlier one is in force.
+    pub fn is_rejected(&self) -> bool {
+        self.rejection.is_some() && self.accepted.is_some()
+    }
+
+    /// Returns to the last accepted response, if the last one was rejected. Whether it was.
+    pub fn return_to_accepted(&mut self) -> bool {
+        if !self.is_rejected() {
+            return false;
+        }
+        self.response.clone_from(&self.accepted);
+        self.rejection = None;
+        true
     }
 
     /// The next response, over the current stream or a new one.
@@ -95,8 +144,12 @@ impl Xds {
         let subscription = match &mut self.subscription {
             Some(subscription) => subscription,
             none => {
-                let subscription = self.server.subscribe().await?;
-                none.insert(subscription)
+                // Kept if this ends early: a slow connection would never be made otherwise.
+                let connecting =
+                    self.connecting.get_or_insert_with(|| Connecting::new(&self.server));
+                let connected = connecting.0.as_mut().await;
+                self.connecting = None;
+                none.insert(connected?)
             }
         };
         let response = loop {
@@ -138,13 +191,13 @@ impl Xds {
     }
 
     /// Accepts the last response.
-    fn accept(&mut self, response: &DiscoveryResponse) {
-        self.version.clone_from(&response.version_info);
+    fn accept(&mut self, received: &Received) {
+        self.accepted = Some(received.clone());
         self.rejection = None;
-        if self.is_cached {
+        if received.is_cached {
             return;
         }
-        if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.write(response)) {
+        if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.write(&received.response)) {
             tracing::warn!(%error, "can't write xds_cache_file; it keeps an older copy");
         }
     }
@@ -152,8 +205,9 @@ impl Xds {
 
 impl PolicySource for Xds {
     fn origin(&self) -> Origin {
-        let source = if self.is_cached { XDS_CACHE } else { XDS };
-        let version = self.response.as_ref().map(|response| response.version_info.clone());
+        let is_cached = self.response.as_ref().is_some_and(|received| received.is_cached);
+        let source = if is_cached { XDS_CACHE } else { XDS };
+        let version = self.response.as_ref().map(|received| received.response.version_info.clone());
         Origin { source, version }
     }
 
@@ -161,9 +215,9 @@ impl PolicySource for Xds {
         self.response.is_some()
     }
 
-    fn read(&mut self) -> anyhow::Result<Vec<Source>> {
+    fn read(&mut self) -> anyhow::Result<Texts> {
         match &self.response {
-            Some(response) => sources(response),
+            Some(received) => Ok(sources(&received.response)?.into()),
             None => bail!("the xDS server has not sent policies yet"),
         }
     }
@@ -172,8 +226,9 @@ impl PolicySource for Xds {
         loop {
             match self.receive().await {
                 Ok(response) => {
-                    (self.failures, self.is_cached) = (0, false);
-                    self.response = Some(response);
+                    (self.failures, self.is_new) = (0, true);
+                    let response = Arc::new(response);
+                    self.response = Some(Received { response, is_cached: false });
                     return;
                 }
                 Err(error) => self.failed(&error),
@@ -182,25 +237,30 @@ impl PolicySource for Xds {
     }
 
     fn loaded(&mut self, loaded: Loaded<'_>) {
-        let Some(response) = self.response.take() else { return };
+        // One that was answered before was read again because of something else.
+        let Some(received) = self.response.clone().filter(|_| mem::take(&mut self.is_new)) else {
+            return;
+        };
         match loaded {
-            Loaded::InForce => self.accept(&response),
+            Loaded::InForce => self.accept(&received),
             Loaded::Invalid(problems) => self.rejection = Some(rejection(problems)),
             Loaded::Unreadable(error) => self.rejection = Some(error.to_string()),
             // As before.
             Loaded::Unchanged => {}
         }
-        if !self.is_cached {
-            let update = match &self.rejection {
-                Some(_) => XdsUpdate::Rejected,
-                None => XdsUpdate::Accepted,
-            };
-            self.metrics.xds.updated(update);
-            if let Some(subscription) = &self.subscription {
-                subscription.answer(&response, &self.version, self.rejection.clone());
-            }
+        if received.is_cached {
+            return;
         }
-        self.response = Some(response);
+        let update = match &self.rejection {
+            Some(_) => XdsUpdate::Rejected,
+            None => XdsUpdate::Accepted,
+        };
+        self.metrics.xds.updated(update);
+        let accepted = self.accepted.as_ref();
+        let version = accepted.map_or("", |accepted| &accepted.response.version_info);
+        if let Some(subscription) = &self.subscription {
+            subscription.answer(&received.response, version, self.rejection.clone());
+        }
     }
 }
 

@@ -54,7 +54,7 @@ const REQUESTS_MAX: usize = 8;
 const HTTP_2: &[u8] = b"h2";
 
 /// The xDS server of the settings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Server {
     settings: XdsSettings,
 }

@@ -1,0 +1,153 @@
+//! Overlays: files that add to the domains of resources from elsewhere what those can't say, rule by rule.
+//!
+//! Only the resources decide whether a set is valid. An overlay with problems is left out, or the one before it stays; one
+//! for a domain or rules that the resources don't have waits for them.
+
+mod merge;
+mod rules;
+
+use super::compile::{CompileOptions, Compiled, compile_files, compile_joint};
+use super::model::{Overlay, OverlayState, PolicySet};
+use super::problem::{Problem, Severity, Source};
+use super::schema::read;
+use super::yaml::Node;
+
+use merge::merge;
+
+/// Compiles resources and the overlays on them. `before` is the set in force, whose overlays stay where the new ones have
+/// problems.
+///
+/// # Errors
+/// All problems of all resources, if any of them is an error.
+pub fn compile_with_overlays(
+    (resources, overlays): (&[Source], &[Source]),
+    options: CompileOptions,
+    before: Option<&PolicySet>,
+) -> Result<PolicySet, Vec<Problem>> {
+    let compiled = compile_files(resources, options.clone())?;
+    if overlays.is_empty() {
+        return Ok(compiled.into_set());
+    }
+    let resources = resources.iter().map(|resource| {
+        let (file, _) = read(resource);
+        (file.domain.map(|domain| domain.value).unwrap_or_default(), resource)
+    });
+    let mut stack =
+        Stack { resources: resources.collect(), options, compiled, overlays: Vec::new() };
+    for source in overlays {
+        let overlay = stack.lay(source, before.and_then(|set| set.overlay(&source.path)));
+        stack.overlays.push(overlay);
+    }
+    let Stack { compiled, overlays, .. } = stack;
+    Ok(compiled.into_set().with_overlays(overlays))
+}
+
+/// The domains so far.
+struct Stack<'a> {
+    /// Each with its domain.
+    resources: Vec<(String, &'a Source)>,
+    options: CompileOptions,
+    compiled: Compiled,
+    overlays: Vec<Overlay>,
+}
+
+/// The reason that an overlay is not in force.
+enum Left {
+    Waiting(Problem),
+    Invalid(Vec<Problem>),
+}
+
+impl Stack<'_> {
+    /// Adds an overlay, or else the one in force before it.
+    fn lay(&mut self, source: &Source, before: Option<&Overlay>) -> Overlay {
+        let file = source.path.as_str().into();
+        let problems = match self.try_lay(source) {
+            Ok(overlay) => return overlay,
+            Err((domain, Left::Waiting(problem))) => {
+                return Overlay {
+                    file,
+                    domain,
+                    state: OverlayState::Waiting,
+                    met_count: 0,
+                    text: None,
+                    problems: vec![problem],
+                };
+            }
+            Err((_, Left::Invalid(problems))) => problems,
+        };
+        let text = before.and_then(|overlay| overlay.text.clone());
+        let text = text.filter(|text| **text != source.text);
+        let kept = text.and_then(|text| {
+            let source = Source { path: source.path.clone(), text: text.to_string() };
+            self.try_lay(&source).ok()
+        });
+        match kept {
+            Some(kept) => Overlay { state: OverlayState::Kept, problems, ..kept },
+            None => Overlay {
+                file,
+                domain: String::new(),
+                state: OverlayState::Rejected,
+                met_count: 0,
+                text: None,
+                problems,
+            },
+        }
+    }
+
+    /// Adds an overlay. Returns its domain, if it has one, and the reason if it is not added.
+    fn try_lay(&mut self, source: &Source) -> Result<Overlay, (String, Left)> {
+        let (file, form) = read(source);
+        let name = file.domain.as_ref().map_or("", |domain| domain.value.as_str()).to_owned();
+        let invalid = |problems| Err((name.clone(), Left::Invalid(problems)));
+        let (Some(domain), false) = (&file.domain, has_error(&form)) else { return invalid(form) };
+        let at = |severity, message| Problem::at(source, severity, domain.span.clone(), message);
+        let is_laid = |overlay: &&Overlay| overlay.domain == name && overlay.text.is_some();
+        if let Some(other) = self.overlays.iter().find(is_laid) {
+            let message = format!("the domain `{name}` has an overlay already, in {}", other.file);
+            return invalid(vec![at(Severity::Error, message)]);
+        }
+        let mut resources = self.resources.iter().filter(|(domain, _)| *domain == name);
+        let resource = match (resources.next(), resources.next()) {
+            (None, _) => {
+                let message = format!("this waits: there is no resource of the domain `{name}`");
+                return Err((name.clone(), Left::Waiting(at(Severity::Warning, message))));
+            }
+            (Some((_, resource)), None) => *resource,
+            (Some((_, one)), Some((_, other))) => {
+                let message = format!(
+                    "the domain `{name}` has two resources, {} and {}; an overlay adds to one",
+                    one.path, other.path
+                );
+                return invalid(vec![at(Severity::Error, message)]);
+            }
+        };
+        let tree = |source: &Source| Node::parse(&source.text).expect("it has been read");
+        let merged = merge((resource, tree(resource)), (source, tree(source)));
+        if !merged.errors.is_empty() {
+            return invalid(merged.errors);
+        }
+        match compile_joint(&merged.joint, self.options.clone()) {
+            Ok(Compiled { domains, warnings }) => {
+                self.compiled.domains.extend(domains);
+                self.compiled.warnings.retain(|known| known.path != resource.path);
+                self.compiled.warnings.extend(warnings);
+                Ok(Overlay {
+                    file: source.path.as_str().into(),
+                    domain: name,
+                    state: OverlayState::InForce,
+                    met_count: merged.met_count,
+                    text: Some(source.text.as_str().into()),
+                    problems: merged.waiting,
+                })
+            }
+            Err(problems) => invalid(problems),
+        }
+    }
+}
+
+fn has_error(problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.severity == Severity::Error)
+}
+
+#[cfg(test)]
+mod tests;
