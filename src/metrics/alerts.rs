@@ -61,8 +61,8 @@ impl AlertMetrics {
     }
 
     /// Counts a notification that was sent.
-    pub fn sent(&self, channel: &str) {
-        self.count(channel, SENT, 1);
+    pub fn sent(&self, channel: &str, count: u64) {
+        self.count(channel, SENT, count);
     }
 
     /// Counts an attempt that failed.

@@ -15,9 +15,9 @@ mod schema;
 pub mod yaml;
 
 pub use alerts::{
-    AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertNeed, AlertPolicy, AlertReceiver,
-    AlertRule, AlertSeverity, AlertSignal, AlertSplit, AlertUrl, HttpReceiver, MailReceiver,
-    MailTls, MaintenanceWindow, check_url, compile_alerts, compile_alerts_with,
+    AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertGrouping, AlertNeed, AlertPolicy,
+    AlertReceiver, AlertRule, AlertSeverity, AlertSignal, AlertSplit, AlertUrl, HttpReceiver,
+    MailReceiver, MailTls, MaintenanceWindow, check_url, compile_alerts, compile_alerts_with,
 };
 pub use callers::{
     BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, Flaws, NAME_LEN_MAX,

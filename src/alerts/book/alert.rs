@@ -111,6 +111,21 @@ pub struct Notification {
     /// A sidecar has it, until `due_ms`.
     #[serde(default)]
     pub taken: bool,
+    /// The message of its group that it is part of, from the first attempt on.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// What is sent to a channel at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The same for every attempt.
+    pub id: String,
+    pub channel: String,
+    /// At least one.
+    pub notifications: Vec<Notification>,
+    /// What its alerts have in common, if the channel groups them.
+    pub group: Option<Labels>,
 }
 
 impl Notification {
@@ -122,6 +137,13 @@ impl Notification {
     /// Whether its receiver may know of it.
     pub fn may_be_known(&self) -> bool {
         self.taken || self.error.is_some()
+    }
+}
+
+impl Delivery {
+    /// Attempts that have failed.
+    pub fn attempts(&self) -> u32 {
+        self.notifications.iter().map(|one| one.attempts).max().unwrap_or_default()
     }
 }
 

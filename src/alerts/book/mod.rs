@@ -9,6 +9,7 @@ mod alert;
 mod outbox;
 mod people;
 mod silence;
+mod taking;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::policy::{AlertEscalation, AlertPolicy, AlertSignal};
 
 use outbox::Outbox;
 
-pub use alert::{ClosedAlert, Firing, Notification, NotificationKind, OpenAlert};
+pub use alert::{ClosedAlert, Delivery, Firing, Notification, NotificationKind, OpenAlert};
 pub use silence::Silence;
 
 /// How long a sidecar holds an alert without renewing it.
@@ -197,24 +198,24 @@ impl Book {
         }
     }
 
-    /// Notifications that are due and that no silence or maintenance window holds back, at most so many of each of the
-    /// channels, which the caller now has for a time.
+    /// What is due and no silence or maintenance window holds back, at most so many messages of each of the channels, which the
+    /// caller now has for a time.
     pub fn take(
         &mut self,
         policy: &AlertPolicy,
         channels: &[(&str, usize)],
         now: Timestamp,
-    ) -> Vec<Notification> {
+    ) -> Vec<Delivery> {
         let silences = &self.silences;
         let is_held = |one: &Notification| {
             !matches!(one.kind, NotificationKind::Test | NotificationKind::Resolved)
                 && (silences.iter().any(|silence| silence.covers(&one.alert, now))
                     || held_back(policy, &one.alert, now))
         };
-        self.outbox.take(channels, is_held, now)
+        self.outbox.take((policy, channels), is_held, now)
     }
 
-    /// Removes a notification that was sent.
+    /// Removes what was sent: a notification, or a message of several.
     pub fn sent(&mut self, id: &str) {
         self.outbox.sent(id);
     }
@@ -324,12 +325,17 @@ alerts:
     /// The channels and kinds of the notifications that are due.
     fn taken(book: &mut Book, second: u64) -> Vec<String> {
         let channels = [("ops", 100), ("errors", 100), ("quiet", 100)];
-        let taken = book.take(&policy(), &channels, at(second));
+        let taken = taken_of(book.take(&policy(), &channels, at(second)));
         let mut shown: Vec<_> =
             taken.iter().map(|one| format!("{} {:?}", one.channel, one.kind)).collect();
         shown.sort();
         taken.iter().for_each(|one| book.sent(&one.id));
         shown
+    }
+
+    /// The notifications of channels without groups.
+    fn taken_of(deliveries: Vec<Delivery>) -> Vec<Notification> {
+        deliveries.into_iter().flat_map(|delivery| delivery.notifications).collect()
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +10,6 @@ use super::alert::{Notification, NotificationKind, OpenAlert};
 use crate::alerts::labels::AlertId;
 use crate::clock::Timestamp;
 use crate::policy::{AlertChannel, AlertPolicy, AlertSeverity};
-
-/// How long a notification is with the sidecar that took it: more than an attempt takes.
-const TAKEN: Duration = Duration::from_secs(60);
 
 /// Maximum number of notifications of one channel that are to be sent; older ones are kept as dead.
 const PENDING_MAX: usize = 500;
@@ -27,10 +23,13 @@ const DEAD_MAX: usize = 200;
 /// Notifications.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outbox {
-    pending: VecDeque<Notification>,
+    pub(super) pending: VecDeque<Notification>,
     dead: VecDeque<Notification>,
     /// The number of the next notification.
-    next: u64,
+    pub(super) next: u64,
+    /// When the last message of a group was made, by channel and group, until its interval is over.
+    #[serde(default)]
+    pub(super) last_messages: BTreeMap<AlertId, u64>,
     /// By channel, notifications that are dead because too many were to be sent, until they are told.
     #[serde(skip)]
     unsent: BTreeMap<String, u64>,
@@ -45,7 +44,7 @@ impl Outbox {
         (alert, now): (&OpenAlert, Timestamp),
     ) {
         for channel in channels(policy, kind, alert) {
-            self.add(kind, &channel.name, (alert, now));
+            self.add(kind, channel, (alert, now));
         }
     }
 
@@ -65,7 +64,7 @@ impl Outbox {
         self.withdraw(&alert.id, now);
         for channel in channels(policy, NotificationKind::Resolved, alert) {
             if !unknown.contains(&*channel.name) {
-                self.add(NotificationKind::Resolved, &channel.name, (alert, now));
+                self.add(NotificationKind::Resolved, channel, (alert, now));
             }
         }
     }
@@ -88,7 +87,7 @@ impl Outbox {
         channels: &[Arc<str>],
         (alert, now): (&mut OpenAlert, Timestamp),
     ) {
-        for channel in channels.iter().filter(|name| policy.channel(name).is_some()) {
+        for channel in channels.iter().filter_map(|name| policy.channel(name)) {
             self.add(NotificationKind::Escalated, channel, (&*alert, now));
         }
         alert.escalated_to = channels.iter().map(|name| name.to_string()).collect();
@@ -98,9 +97,15 @@ impl Outbox {
     fn add(
         &mut self,
         kind: NotificationKind,
-        channel: &str,
+        channel: &AlertChannel,
         (alert, now): (&OpenAlert, Timestamp),
     ) {
+        let is_grouped = channel.grouping.is_some() && kind != NotificationKind::Test;
+        let channel = &*channel.name;
+        let (kind, due_ms) = match is_grouped {
+            true => self.supersede(kind, (channel, &alert.id), now),
+            false => (kind, now.as_ms()),
+        };
         let (number, id) = (self.next, &alert.id);
         self.next += 1;
         self.pending.push_back(Notification {
@@ -110,9 +115,10 @@ impl Outbox {
             alert: alert.clone(),
             at_ms: now.as_ms(),
             attempts: 0,
-            due_ms: now.as_ms(),
+            due_ms,
             error: None,
             taken: false,
+            message: None,
         });
         let of_channel = self.pending.iter().filter(|one| one.channel == channel).count();
         let oldest = match () {
@@ -128,32 +134,32 @@ impl Outbox {
         self.bury(oldest, "too many notifications are to be sent");
     }
 
-    /// Notifications that are due and not held back, at most so many of each channel, which the caller now has for a time.
-    /// Those of one alert and channel keep their order: the next one waits until the one before was sent or is dead.
-    pub fn take(
+    /// Removes what a new notification of a group makes needless, so that an alert that comes and goes has at most two: an end
+    /// that is still to be told, and what came after it. Returns the kind of the new one, and since when it waits.
+    fn supersede(
         &mut self,
-        channels: &[(&str, usize)],
-        is_held: impl Fn(&Notification) -> bool,
+        kind: NotificationKind,
+        (channel, alert): (&str, &AlertId),
         now: Timestamp,
-    ) -> Vec<Notification> {
-        let mut left: BTreeMap<&str, usize> = channels.iter().copied().collect();
-        let (mut before, mut due) = (BTreeSet::new(), Vec::new());
-        for (index, one) in self.pending.iter().enumerate() {
-            let is_first = before.insert((one.channel.as_str(), &one.alert.id));
-            if !is_first || now.as_ms() < one.due_ms || is_held(one) {
-                continue;
-            }
-            if let Some(left) = left.get_mut(one.channel.as_str()).filter(|left| 0 < **left) {
-                *left -= 1;
-                due.push(index);
-            }
-        }
-        let take = |index: usize| {
-            let one = &mut self.pending[index];
-            (one.taken, one.due_ms) = (true, now.after(TAKEN).as_ms());
-            one.clone()
+    ) -> (NotificationKind, u64) {
+        let (mut new, mut due_ms) = (kind, now.as_ms());
+        let is_waiting = |one: &Notification| {
+            let is_free = one.message.is_none() && !one.is_under_way(now);
+            one.channel == channel && one.alert.id == *alert && is_free
         };
-        due.into_iter().map(take).collect()
+        while let Some(index) = self.pending.iter().rposition(is_waiting) {
+            match (self.pending[index].kind, kind) {
+                (NotificationKind::Test, _) => break,
+                (NotificationKind::Resolved, kind) if kind != NotificationKind::Resolved => break,
+                // Its receiver does not know of it yet.
+                (NotificationKind::Firing, kind) if kind != NotificationKind::Resolved => {
+                    new = NotificationKind::Firing;
+                }
+                _ => {}
+            }
+            due_ms = self.pending.remove(index).map_or(due_ms, |one| due_ms.min(one.due_ms));
+        }
+        (new, due_ms)
     }
 
     /// Removes the notifications of an alert that is over, but for those that tell of its end, and attempts that are under
@@ -165,22 +171,23 @@ impl Outbox {
         self.pending.retain(stays);
     }
 
-    /// Removes a notification that was sent.
+    /// Removes what was sent: a notification, or those of a message.
     pub fn sent(&mut self, id: &str) {
-        self.pending.retain(|one| one.id != id);
+        self.pending.retain(|one| !is_of(one, id));
     }
 
-    /// Notes a failed attempt; without a next one, the notification is dead.
+    /// Notes a failed attempt at a notification, or at those of a message; without a next one, they are dead.
     pub fn failed(&mut self, id: &str, error: &str, next: Option<Timestamp>) {
-        let Some(index) = self.pending.iter().position(|one| one.id == id) else { return };
-        self.pending[index].attempts += 1;
-        self.pending[index].taken = false;
-        match next {
-            Some(next) => {
-                self.pending[index].due_ms = next.as_ms();
-                self.pending[index].error = Some(error.to_owned());
+        for one in self.pending.iter_mut().filter(|one| is_of(one, id)) {
+            (one.attempts, one.taken) = (one.attempts + 1, false);
+            if let Some(next) = next {
+                (one.due_ms, one.error) = (next.as_ms(), Some(error.to_owned()));
             }
-            None => self.bury(Some(index), error),
+        }
+        while next.is_none()
+            && let Some(index) = self.pending.iter().position(|one| is_of(one, id))
+        {
+            self.bury(Some(index), error);
         }
     }
 
@@ -192,6 +199,10 @@ impl Outbox {
         let new: Vec<_> =
             other.pending.into_iter().filter(|one| is_new(one, &self.pending)).collect();
         self.pending.extend(new);
+        for (group, at_ms) in other.last_messages {
+            let known = self.last_messages.entry(group).or_default();
+            *known = at_ms.max(*known);
+        }
         self.dead.extend(other.dead);
         let spare = self.dead.len().saturating_sub(DEAD_MAX);
         self.dead.drain(..spare);
@@ -201,7 +212,7 @@ impl Outbox {
     pub fn resend(&mut self, id: &str, now: Timestamp) -> bool {
         let found = self.dead.iter().position(|one| one.id == id);
         let Some(mut one) = found.and_then(|index| self.dead.remove(index)) else { return false };
-        (one.attempts, one.due_ms) = (0, now.as_ms());
+        (one.attempts, one.due_ms, one.message) = (0, now.as_ms(), None);
         self.pending.push_back(one);
         true
     }
@@ -238,6 +249,11 @@ impl Outbox {
             self.dead.pop_front();
         }
     }
+}
+
+/// Whether a notification has this id, or is part of the message that has it.
+fn is_of(one: &Notification, id: &str) -> bool {
+    one.id == id || one.message.as_deref() == Some(id)
 }
 
 /// The channels that are notified of an alert. Of its end, also those to which it was escalated.
@@ -286,41 +302,6 @@ mod tests {
             outbox.notify(&policy, NotificationKind::Firing, (&alert, Timestamp::from_ms(0)));
         }
         outbox
-    }
-
-    fn take(outbox: &mut Outbox, channel: (&str, usize), ms: u64) -> Vec<Notification> {
-        outbox.take(&[channel], |_| false, Timestamp::from_ms(ms))
-    }
-
-    #[test]
-    fn what_was_taken_and_not_sent_is_taken_again() {
-        let mut outbox = outbox(1);
-        let mut taken = |ms| take(&mut outbox, ("ops", 4), ms);
-        let first = taken(0);
-        assert_eq!((first.len(), taken(59_999).len()), (1, 0));
-        assert_eq!(taken(60_000)[0].id, first[0].id, "the receiver recognizes it");
-        outbox.sent(&first[0].id);
-        assert_eq!(outbox.pending(), 0);
-    }
-
-    #[test]
-    fn a_channel_takes_as_many_as_it_can_and_no_other_ones() {
-        let mut outbox = outbox(5);
-        assert_eq!(take(&mut outbox, ("other", 4), 0).len(), 0);
-        assert_eq!(take(&mut outbox, ("ops", 3), 0).len(), 3);
-        assert_eq!(take(&mut outbox, ("ops", 3), 0).len(), 2);
-    }
-
-    #[test]
-    fn what_failed_is_due_again_and_dead_in_the_end() {
-        let mut outbox = outbox(1);
-        let id = take(&mut outbox, ("ops", 1), 0).remove(0).id;
-        outbox.failed(&id, "refused", Some(Timestamp::from_ms(500)));
-        let again = take(&mut outbox, ("ops", 1), 500).remove(0);
-        assert_eq!((again.attempts, again.error.as_deref()), (1, Some("refused")));
-        outbox.failed(&id, "gone", None);
-        let dead: Vec<_> = outbox.dead().map(|one| (one.attempts, one.error.as_deref())).collect();
-        assert_eq!((dead, outbox.pending()), (vec![(2, Some("gone"))], 0));
     }
 
     #[test]

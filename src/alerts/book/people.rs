@@ -105,6 +105,16 @@ alerts:
         Timestamp::from_ms(second * 1_000)
     }
 
+    /// What is taken for channels without groups.
+    fn taken(
+        book: &mut Book,
+        (policy, channels): (&AlertPolicy, &[(&str, usize)]),
+        second: u64,
+    ) -> Vec<Notification> {
+        let taken = book.take(policy, channels, at(second));
+        taken.into_iter().flat_map(|delivery| delivery.notifications).collect()
+    }
+
     /// A book in which the rule fires or not, each second.
     struct Story {
         policy: AlertPolicy,
@@ -126,7 +136,7 @@ alerts:
             let (rule, labels) = (&self.policy.rules[0], Labels::new());
             let firing = Firing { id: Self::id(), rule, labels, value: None };
             self.book.sync("a", (&self.policy, &[firing]), at(second));
-            self.book.take(&self.policy, &[("ops", 9)], at(second))
+            taken(&mut self.book, (&self.policy, &[("ops", 9)]), second)
         }
 
         fn seconds(&mut self, seconds: std::ops::Range<u64>, fires: bool) {
@@ -135,7 +145,8 @@ alerts:
             let firing = if fires { vec![firing] } else { Vec::new() };
             for second in seconds {
                 self.book.sync("a", (&self.policy, &firing), at(second));
-                for one in self.book.take(&self.policy, &[("ops", 9), ("oncall", 9)], at(second)) {
+                let channels = [("ops", 9), ("oncall", 9)];
+                for one in taken(&mut self.book, (&self.policy, &channels), second) {
                     self.told.push(format!("{second} {} {}", one.channel, one.kind.as_str()));
                     self.book.sent(&one.id);
                 }
@@ -232,19 +243,19 @@ alerts:
         story.book.failed(&firing[0].id, "refused", Some(at(10)));
         story.seconds(1..2, false);
         assert_eq!(story.told.len(), 0);
-        let again = story.book.take(&story.policy, &[("ops", 9)], at(10));
+        let again = taken(&mut story.book, (&story.policy, &[("ops", 9)]), 10);
         assert_eq!(
             (&again[0].id, kinds(again.clone())),
             (&firing[0].id, vec![NotificationKind::Firing])
         );
         assert_eq!(
-            story.book.take(&story.policy, &[("ops", 9)], at(11)).len(),
+            taken(&mut story.book, (&story.policy, &[("ops", 9)]), 11).len(),
             0,
             "it is being sent"
         );
         story.book.sent(&firing[0].id);
         assert_eq!(
-            kinds(story.book.take(&story.policy, &[("ops", 9)], at(11))),
+            kinds(taken(&mut story.book, (&story.policy, &[("ops", 9)]), 11)),
             [NotificationKind::Resolved]
         );
     }
@@ -360,7 +371,7 @@ alerts:
     fn a_test_goes_to_each_channel_of_the_rule_and_opens_nothing() {
         let mut story = Story::new();
         story.book.test(&story.policy, &story.policy.rules[0], at(0));
-        let taken = story.book.take(&story.policy, &[("ops", 9)], at(0)).remove(0);
+        let taken = taken(&mut story.book, (&story.policy, &[("ops", 9)]), 0).remove(0);
         assert_eq!(
             (taken.kind, taken.alert.title().as_str()),
             (NotificationKind::Test, "a test of the rule `down`")

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::alerts::book::{Notification, NotificationKind};
+use crate::alerts::book::{Delivery, Notification, NotificationKind};
 use crate::alerts::labels::Labels;
 
 /// The media type of an event in JSON.
@@ -11,7 +11,7 @@ pub const CLOUD_EVENT: &str = "application/cloudevents+json; charset=utf-8";
 
 /// A CloudEvent. Its type, time and data are also those that Standard Webhooks recommends.
 #[derive(Debug, Serialize)]
-struct CloudEvent<'a> {
+struct CloudEvent<'a, T> {
     specversion: &'static str,
     id: &'a str,
     source: &'a str,
@@ -19,7 +19,18 @@ struct CloudEvent<'a> {
     subject: &'a str,
     time: String,
     datacontenttype: &'static str,
-    data: AlertData<'a>,
+    data: T,
+}
+
+/// The alerts of a group.
+#[derive(Debug, Serialize)]
+struct GroupData<'a> {
+    title: String,
+    /// What they have in common.
+    group: &'a Labels,
+    firing: usize,
+    resolved: usize,
+    alerts: Vec<AlertData<'a>>,
 }
 
 /// The alert of an event.
@@ -39,28 +50,60 @@ struct AlertData<'a> {
     opened_at: String,
 }
 
-/// The event of a notification. `source` names this installation.
-pub fn event(notification: &Notification, source: &str) -> Value {
-    let Notification { id, kind, alert, at_ms, .. } = notification;
-    let (r#type, status) = match kind {
-        NotificationKind::Firing if alert.signal == "threshold" => {
-            ("dev.tollgate.quota.threshold.v1", "firing")
-        }
-        NotificationKind::Firing => ("dev.tollgate.alert.firing.v1", "firing"),
-        NotificationKind::Resolved => ("dev.tollgate.alert.resolved.v1", "resolved"),
-        NotificationKind::Repeated => ("dev.tollgate.alert.repeated.v1", "firing"),
-        NotificationKind::Escalated => ("dev.tollgate.alert.escalated.v1", "firing"),
-        NotificationKind::Test => ("dev.tollgate.alert.test.v1", "test"),
-    };
-    let event = CloudEvent {
+/// The event of a notification, or of those of a group. `source` names this installation.
+pub fn event(delivery: &Delivery, source: &str) -> Value {
+    let Delivery { id, channel, notifications, group } = delivery;
+    let at_ms = notifications.iter().map(|one| one.at_ms).max().unwrap_or_default();
+    let event = |r#type, subject| CloudEvent {
         specversion: "1.0",
         id,
         source,
         r#type,
-        subject: alert.labels.get("caller").unwrap_or(&alert.rule),
-        time: time(*at_ms),
+        subject,
+        time: time(at_ms),
         datacontenttype: "application/json",
-        data: AlertData {
+        data: (),
+    };
+    let value = match (group, &notifications[..]) {
+        (None, [one]) => {
+            let subject = one.alert.labels.get("caller").unwrap_or(&one.alert.rule);
+            serde_json::to_value(event(kind(one), subject).of(AlertData::new(one)))
+        }
+        (group, all) => {
+            let no_labels = Labels::new();
+            let resolved = all.iter().filter(|one| one.kind == NotificationKind::Resolved).count();
+            let data = GroupData {
+                title: group_title(delivery),
+                group: group.as_ref().unwrap_or(&no_labels),
+                firing: all.len() - resolved,
+                resolved,
+                alerts: all.iter().map(AlertData::new).collect(),
+            };
+            serde_json::to_value(event("dev.tollgate.alert.group.v1", channel).of(data))
+        }
+    };
+    value.unwrap_or_default()
+}
+
+impl<'a> CloudEvent<'a, ()> {
+    /// The same event about this.
+    fn of<T>(self, data: T) -> CloudEvent<'a, T> {
+        let Self { specversion, id, source, r#type, subject, time, datacontenttype, data: () } =
+            self;
+        CloudEvent { specversion, id, source, r#type, subject, time, datacontenttype, data }
+    }
+}
+
+impl<'a> AlertData<'a> {
+    fn new(Notification { kind, alert, .. }: &'a Notification) -> Self {
+        let status = match kind {
+            NotificationKind::Firing | NotificationKind::Repeated | NotificationKind::Escalated => {
+                "firing"
+            }
+            NotificationKind::Resolved => "resolved",
+            NotificationKind::Test => "test",
+        };
+        Self {
             alert: alert.id.as_str(),
             rule: &alert.rule,
             signal: &alert.signal,
@@ -71,9 +114,38 @@ pub fn event(notification: &Notification, source: &str) -> Value {
             value: alert.value.as_deref(),
             labels: &alert.labels,
             opened_at: time(alert.opened_ms),
-        },
-    };
-    serde_json::to_value(event).unwrap_or_default()
+        }
+    }
+}
+
+/// The type of the event of one notification.
+fn kind(notification: &Notification) -> &'static str {
+    match notification.kind {
+        NotificationKind::Firing if notification.alert.signal == "threshold" => {
+            "dev.tollgate.quota.threshold.v1"
+        }
+        NotificationKind::Firing => "dev.tollgate.alert.firing.v1",
+        NotificationKind::Resolved => "dev.tollgate.alert.resolved.v1",
+        NotificationKind::Repeated => "dev.tollgate.alert.repeated.v1",
+        NotificationKind::Escalated => "dev.tollgate.alert.escalated.v1",
+        NotificationKind::Test => "dev.tollgate.alert.test.v1",
+    }
+}
+
+/// What a group has, for people, such as `3 firing, 1 resolved: domain=travel rule=quota`.
+pub fn group_title(delivery: &Delivery) -> String {
+    let all = &delivery.notifications;
+    let resolved = all.iter().filter(|one| one.kind == NotificationKind::Resolved).count();
+    let count = |count: usize, word: &str| (count != 0).then(|| format!("{count} {word}"));
+    let counts = [count(all.len() - resolved, "firing"), count(resolved, "resolved")];
+    let labels = delivery.group.iter().flat_map(Labels::iter);
+    let labels: Vec<String> = labels.map(|(name, value)| format!("{name}={value}")).collect();
+    let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    [counts, labels.join(" ")]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// An instant in RFC 3339 format.

@@ -1,4 +1,4 @@
-//! Sends a notification by e-mail.
+//! Sends a notification, or those of a group, by e-mail.
 
 use std::net::SocketAddr;
 
@@ -11,10 +11,10 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::address::is_public;
-use super::chat::{subject, text};
+use super::chat::{self, subject};
 use super::http::ATTEMPT_TIMEOUT;
 use super::send_error::SendError;
-use crate::alerts::book::Notification;
+use crate::alerts::book::Delivery;
 use crate::policy::{MailReceiver, MailTls};
 
 /// The domain of message ids.
@@ -27,10 +27,10 @@ const ID_DOMAIN: &str = "tollgate";
 /// If the server does not take the mail in time.
 pub async fn send(
     receiver: &MailReceiver,
-    notification: &Notification,
+    delivery: &Delivery,
     (password, ca): (Option<String>, Option<&[u8]>),
 ) -> Result<(), SendError> {
-    let mail = mail(receiver, notification)?;
+    let mail = mail(receiver, delivery)?;
     let late = |_| SendError::Late { timeout: ATTEMPT_TIMEOUT };
     let sending = async {
         let address = address(receiver).await?;
@@ -87,16 +87,16 @@ fn tls(receiver: &MailReceiver, ca: Option<&[u8]>) -> Result<Tls, SendError> {
     })
 }
 
-fn mail(receiver: &MailReceiver, notification: &Notification) -> Result<Message, SendError> {
+fn mail(receiver: &MailReceiver, delivery: &Delivery) -> Result<Message, SendError> {
     let mailbox = |text: &str| text.parse::<Mailbox>().map_err(|_| SendError::Address);
     let mut mail = Message::builder()
         .from(mailbox(&receiver.from)?)
         // The same for every attempt, so that a reader can recognize a repetition.
-        .message_id(Some(format!("<{}@{ID_DOMAIN}>", notification.id)))
-        .subject(subject(notification));
+        .message_id(Some(format!("<{}@{ID_DOMAIN}>", delivery.id)))
+        .subject(subject(delivery));
     for to in &receiver.to {
         mail = mail.to(mailbox(to)?);
     }
-    let mail = mail.header(ContentType::TEXT_PLAIN).body(text(notification));
+    let mail = mail.header(ContentType::TEXT_PLAIN).body(chat::mail(delivery));
     mail.map_err(|error| SendError::Mail { reason: error.to_string() })
 }

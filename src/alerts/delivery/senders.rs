@@ -18,7 +18,7 @@ use super::files::{line, read, secrets};
 use super::http::Post;
 use super::send_error::SendError;
 use super::{chat, mail, retry};
-use crate::alerts::book::{Book, Notification, NotificationKind};
+use crate::alerts::book::{Book, Delivery, Notification, NotificationKind};
 use crate::alerts::keeper::Keeper;
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::AlertMetrics;
@@ -55,13 +55,13 @@ pub struct Senders {
 #[derive(Debug, Default)]
 struct Channel {
     busy: usize,
-    waiting: VecDeque<(Notification, AlertReceiver)>,
+    waiting: VecDeque<(Delivery, AlertReceiver)>,
 }
 
 /// An attempt that has ended.
 #[derive(Debug)]
 struct Attempt {
-    notification: Notification,
+    delivery: Delivery,
     result: Result<(), SendError>,
 }
 
@@ -105,10 +105,10 @@ impl Senders {
         for (attempt, is_dead) in ended.iter().zip(dead) {
             self.tell(attempt, is_dead);
         }
-        for notification in due {
-            let Some(channel) = policy.channel(&notification.channel) else { continue };
+        for delivery in due {
+            let Some(channel) = policy.channel(&delivery.channel) else { continue };
             let taken = self.by_channel.entry(channel.name.clone()).or_default();
-            taken.waiting.push_back((notification, channel.receiver.clone()));
+            taken.waiting.push_back((delivery, channel.receiver.clone()));
         }
         self.begin();
     }
@@ -123,12 +123,12 @@ impl Senders {
         let at_s = self.clock.now().timestamp().as_ms() / 1_000;
         for channel in self.by_channel.values_mut() {
             while channel.busy < ATTEMPTS_OF_CHANNEL_MAX
-                && let Some((notification, receiver)) = channel.waiting.pop_front()
+                && let Some((delivery, receiver)) = channel.waiting.pop_front()
             {
                 channel.busy += 1;
                 let attempt = async move {
-                    let result = send(&receiver, &notification, at_s).await;
-                    Attempt { notification, result }
+                    let result = send(&receiver, &delivery, at_s).await;
+                    Attempt { delivery, result }
                 };
                 self.attempts.push(attempt.boxed());
             }
@@ -136,7 +136,7 @@ impl Senders {
     }
 
     fn end(&mut self, attempt: Attempt) {
-        if let Some(channel) = self.by_channel.get_mut(attempt.notification.channel.as_str()) {
+        if let Some(channel) = self.by_channel.get_mut(attempt.delivery.channel.as_str()) {
             channel.busy = channel.busy.saturating_sub(1);
         }
         self.ended.push(attempt);
@@ -144,13 +144,14 @@ impl Senders {
     }
 
     /// Counts and logs a result.
-    fn tell(&self, Attempt { notification, result }: &Attempt, is_dead: bool) {
-        let Notification { id, channel, attempts, .. } = notification;
-        let Err(error) = result else { return self.metrics.sent(channel) };
-        let failed = attempts + 1;
+    fn tell(&self, Attempt { delivery, result }: &Attempt, is_dead: bool) {
+        let Delivery { id, channel, notifications, .. } = delivery;
+        let count = u64::try_from(notifications.len()).unwrap_or(u64::MAX);
+        let Err(error) = result else { return self.metrics.sent(channel, count) };
+        let failed = delivery.attempts() + 1;
         self.metrics.failed(channel);
         if is_dead {
-            self.metrics.dead(channel, 1);
+            self.metrics.dead(channel, count);
             tracing::error!(channel, notification = id, attempts = failed, %error, "a notification was not sent");
         } else if failed == 1 {
             tracing::warn!(channel, notification = id, %error, "sending a notification failed; it is tried again");
@@ -161,9 +162,9 @@ impl Senders {
 }
 
 impl Attempt {
-    /// Notes the result in the book; true if the notification is dead.
+    /// Notes the result in the book; true if it is not tried again.
     fn note(&self, book: &mut Book, now: Timestamp) -> bool {
-        let Notification { id, kind, attempts, .. } = &self.notification;
+        let Delivery { id, notifications, .. } = &self.delivery;
         let Err(error) = &self.result else {
             book.sent(id);
             return false;
@@ -173,52 +174,54 @@ impl Attempt {
             _ => None,
         };
         // A person waits for the result of a test.
-        let is_last = matches!(error, SendError::Gone) || *kind == NotificationKind::Test;
-        let next = retry::next(attempts + 1, asked, now).filter(|_| !is_last);
+        let is_test = notifications.iter().any(|one| one.kind == NotificationKind::Test);
+        let is_last = matches!(error, SendError::Gone) || is_test;
+        let next = retry::next(self.delivery.attempts() + 1, asked, now).filter(|_| !is_last);
         book.failed(id, &error.to_string(), next);
         next.is_none()
     }
 }
 
-/// Sends a notification to its receiver.
-async fn send(
-    receiver: &AlertReceiver,
-    notification: &Notification,
-    at_s: u64,
-) -> Result<(), SendError> {
+/// Sends a notification, or those of a group, to their receiver.
+async fn send(receiver: &AlertReceiver, delivery: &Delivery, at_s: u64) -> Result<(), SendError> {
     match receiver {
         AlertReceiver::Log => {
-            log(notification);
+            delivery.notifications.iter().for_each(log);
             Ok(())
         }
         AlertReceiver::Webhook { http, secret_file } => {
-            let body = event(notification, SOURCE).to_string();
+            let body = event(delivery, SOURCE).to_string();
             let mut headers = vec![
-                (HeaderName::from_static("webhook-id"), notification.id.clone()),
+                (HeaderName::from_static("webhook-id"), delivery.id.clone()),
                 (HeaderName::from_static("webhook-timestamp"), at_s.to_string()),
             ];
             if let Some(file) = secret_file {
                 let secrets = secrets(file)?;
-                let signature = secrets.sign(&notification.id, at_s, body.as_bytes());
+                let signature = secrets.sign(&delivery.id, at_s, body.as_bytes());
                 headers.push((HeaderName::from_static("webhook-signature"), signature));
             }
             post(http, (CLOUD_EVENT, headers, body)).await
         }
         AlertReceiver::Slack(http) => {
-            post(http, (JSON, Vec::new(), chat::slack(notification).to_string())).await
+            post(http, (JSON, Vec::new(), chat::slack(delivery).to_string())).await
         }
         AlertReceiver::Discord(http) => {
-            post(http, (JSON, Vec::new(), chat::discord(notification).to_string())).await
+            post(http, (JSON, Vec::new(), chat::discord(delivery).to_string())).await
         }
         AlertReceiver::PagerDuty { http, key_file } => {
-            let body = chat::pagerduty(notification, &line(key_file)?).to_string();
-            post(http, (JSON, Vec::new(), body)).await
+            let key = line(key_file)?;
+            // One, because this type has no groups. After an edit of its type it may be a message of several.
+            for notification in &delivery.notifications {
+                let body = chat::pagerduty(notification, &key).to_string();
+                post(http, (JSON, Vec::new(), body)).await?;
+            }
+            Ok(())
         }
         AlertReceiver::Email(receiver) => {
             let password = receiver.password_file.as_deref().map(line).transpose()?;
             let ca = receiver.ca_file.as_deref().map(read).transpose()?;
             // Boxed, because it is large and rare.
-            Box::pin(mail::send(receiver, notification, (password, ca.as_deref()))).await
+            Box::pin(mail::send(receiver, delivery, (password, ca.as_deref()))).await
         }
     }
 }

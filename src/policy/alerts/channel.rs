@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::address::{check_host, check_url};
+use super::grouping::compile_grouping;
 use super::model::{
     AlertChannel, AlertReceiver, AlertSeverity, AlertUrl, HttpReceiver, MailReceiver, MailTls,
 };
@@ -23,6 +24,7 @@ pub fn compile_channel(
     let kind = file.r#type.as_ref()?.value;
     check_keys(reader, file, kind);
     check_needs(reader, file, kind, check);
+    let grouping = compile_grouping(reader, file);
     let receiver = match kind {
         ChannelTypeFile::Log => AlertReceiver::Log,
         ChannelTypeFile::Webhook => AlertReceiver::Webhook {
@@ -42,6 +44,7 @@ pub fn compile_channel(
         receiver,
         severity: file.severity.as_ref().map_or(AlertSeverity::Info, |word| word.value),
         resolved: file.resolved.as_ref().is_none_or(|flag| flag.value),
+        grouping,
     })
 }
 
@@ -54,12 +57,17 @@ fn check_keys(reader: &mut Reader<'_>, file: &ChannelFile, kind: ChannelTypeFile
     let is_http = is_remote && !is_mail;
     let has_secret =
         is_mail || matches!(kind, ChannelTypeFile::Webhook | ChannelTypeFile::PagerDuty);
-    let present: [(&str, bool, Option<Range<usize>>); 11] = [
+    // An event of PagerDuty is one incident.
+    let has_groups = is_remote && kind != ChannelTypeFile::PagerDuty;
+    let present: [(&str, bool, Option<Range<usize>>); 14] = [
         ("url", is_http, span(&file.url)),
         ("url_file", is_http, span(&file.url_file)),
         ("secret_file", has_secret, span(&file.secret_file)),
         ("ca_file", is_remote, span(&file.ca_file)),
         ("allow_private_addresses", is_remote, private),
+        ("group_by", has_groups, file.group_by.as_ref().map(|by| by.span.clone())),
+        ("group_wait", has_groups, span(&file.group_wait)),
+        ("group_interval", has_groups, span(&file.group_interval)),
         ("host", is_mail, span(&file.host)),
         ("port", is_mail, file.port.as_ref().map(|port| port.span.clone())),
         ("tls", is_mail, file.tls.as_ref().map(|word| word.span.clone())),

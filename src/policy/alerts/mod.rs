@@ -2,6 +2,7 @@
 
 mod address;
 mod channel;
+mod grouping;
 mod idle;
 mod maintenance;
 mod model;
@@ -24,9 +25,9 @@ use rule::compile_rule;
 
 pub use address::check_url;
 pub use model::{
-    AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertPolicy, AlertReceiver, AlertRule,
-    AlertSeverity, AlertSignal, AlertSplit, AlertUrl, HttpReceiver, MailReceiver, MailTls,
-    MaintenanceWindow,
+    AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertGrouping, AlertPolicy,
+    AlertReceiver, AlertRule, AlertSeverity, AlertSignal, AlertSplit, AlertUrl, HttpReceiver,
+    MailReceiver, MailTls, MaintenanceWindow,
 };
 pub use needs::AlertNeed;
 
@@ -360,6 +361,36 @@ alerts: { a: { when: store_down }, b: { when: store_down } }";
         let text = channel(&format!("{mail}, host: mx"));
         let problems = compile_alerts_with(&[source(&text)], &missing).unwrap_err();
         assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+
+    #[test]
+    fn groups_of_notifications_are_read_and_their_problems_told() {
+        let hook = |more: &str| {
+            format!(
+                "channels:\n  a: {{ type: webhook, url: 'https://a.example', {more} }}\nalerts: {{ s: {{ when: store_down }} }}"
+            )
+        };
+        let grouping = |more: &str| {
+            let policy = compile_alerts(&[source(&hook(more))]).unwrap();
+            policy.channels[0]
+                .grouping
+                .clone()
+                .map(|found| (found.by.len(), found.wait, found.interval))
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(grouping("group_by: [rule, caller]"), Some((2, seconds(30), seconds(300))));
+        let digest = "group_by: [], group_wait: 1h, group_interval: 1d";
+        assert_eq!(grouping(digest), Some((0, seconds(3_600), seconds(86_400))));
+        assert_eq!(grouping("resolved: true"), None);
+        check(&hook("group_by: [user]"), &[(2, "no alert has the label `user`")]);
+        check(&hook("group_by: [rule, rule]"), &[(2, "`rule` is named twice")]);
+        check(&hook("group_wait: 5s"), &[(2, "`group_wait` needs `group_by`")]);
+        check(&hook("group_by: [], group_interval: 2d"), &[(2, "exceeds the maximum of 86400s")]);
+        check(&hook("group_by: [], group_wait: soon"), &[(2, "soon")]);
+        check(
+            "channels:\n  a: { type: log, group_by: [rule] }\nalerts: { s: { when: store_down } }",
+            &[(2, "`group_by` has no effect in a channel of this type")],
+        );
     }
 
     #[test]

@@ -100,6 +100,19 @@ pub struct AlertChannel {
     pub severity: AlertSeverity,
     /// Whether it is notified when an alert resolves.
     pub resolved: bool,
+    /// How notifications are sent together; None: each for itself.
+    pub grouping: Option<AlertGrouping>,
+}
+
+/// How notifications of a channel are sent together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertGrouping {
+    /// `rule`, `signal`, `severity` and names of labels; alerts with the same values of these are a group.
+    pub by: Vec<Box<str>>,
+    /// How long the first notification of a group waits for others.
+    pub wait: Duration,
+    /// The least time between two messages of a group.
+    pub interval: Duration,
 }
 
 /// Where a channel sends notifications.

@@ -208,7 +208,12 @@ fn value(reader: &mut Reader<'_>, text: &Spanned<String>, unit: AlertUnit) -> Op
     unit.parse(&text.value).map_err(|message| reader.error(text.span.clone(), message)).ok()
 }
 
-fn duration(reader: &mut Reader<'_>, text: &Spanned<String>, max: Duration) -> Option<Duration> {
+/// A duration of a file; None if it is invalid or too long.
+pub fn duration(
+    reader: &mut Reader<'_>,
+    text: &Spanned<String>,
+    max: Duration,
+) -> Option<Duration> {
     match parse_length_ms(&text.value).map(Duration::from_millis) {
         Ok(length) if length <= max => Some(length),
         Ok(_) => {

@@ -148,6 +148,13 @@ map! {
     severity: Spanned<AlertSeverityFile> = word;
     /// Whether it is notified when an alert resolves; true if absent.
     resolved: Spanned<bool> = flag;
+    /// The labels by which notifications are sent together, such as `rule` and `domain`; `[]`: all of them together. If absent,
+    /// each notification is sent for itself.
+    group_by: Spanned<Vec<Spanned<String>>> = names;
+    /// How long the first notification of a group waits for others; 30s if absent.
+    group_wait: Spanned<String> = text;
+    /// The least time between two messages of a group; 5m if absent.
+    group_interval: Spanned<String> = text;
     /// The host of the mail server.
     host: Spanned<String> = text;
     /// The port of the mail server; 587 if absent, 465 with `tls: always`, and 25 with `tls: never`.

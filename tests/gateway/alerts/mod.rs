@@ -3,6 +3,7 @@
 mod channels;
 mod check;
 mod delivery;
+mod groups;
 mod money;
 mod outage;
 mod people;
