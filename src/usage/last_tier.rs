@@ -12,17 +12,11 @@ const GROUPS_MAX: usize = 1_000;
 pub fn last_tiers_query(caller: &str, now: Timestamp) -> UsageQuery {
     let granularity = Granularity::Day;
     UsageQuery {
-        view: View::Requests,
-        granularity,
-        from: granularity.oldest(now),
-        to: Timestamp::MAX,
-        by_time: false,
         group_by: vec![Dimension::Domain, Dimension::Tier],
         named_only: true,
-        currency: None,
         filters: vec![(Dimension::Caller, caller.to_owned())],
-        rank: Rank::Group,
         range: 0..GROUPS_MAX,
+        ..UsageQuery::since(View::Requests, granularity, granularity.oldest(now))
     }
 }
 

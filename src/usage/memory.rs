@@ -173,17 +173,9 @@ descriptors:
 
     fn query(view: View, granularity: Granularity, group_by: &[Dimension]) -> UsageQuery {
         UsageQuery {
-            view,
-            granularity,
-            from: Timestamp::default(),
-            to: Timestamp::MAX,
-            by_time: false,
             group_by: group_by.to_vec(),
-            named_only: false,
-            currency: None,
-            filters: Vec::new(),
-            rank: Rank::Group,
             range: 0..1_000,
+            ..UsageQuery::since(view, granularity, Timestamp::default())
         }
     }
 

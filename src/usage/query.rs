@@ -97,6 +97,23 @@ pub struct Page {
 }
 
 impl UsageQuery {
+    /// All sums of a view since a time, in one group, without money.
+    pub fn since(view: View, granularity: Granularity, from: Timestamp) -> Self {
+        Self {
+            view,
+            granularity,
+            from,
+            to: Timestamp::MAX,
+            by_time: false,
+            group_by: Vec::new(),
+            named_only: false,
+            currency: None,
+            filters: Vec::new(),
+            rank: Rank::Group,
+            range: 0..usize::MAX,
+        }
+    }
+
     /// Whether its groups have sums of money.
     pub fn has_money(&self) -> bool {
         self.view == View::Requests && self.currency.is_some()

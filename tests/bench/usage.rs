@@ -223,17 +223,9 @@ async fn filled(sums: SumsStore) -> Result<Sidecar> {
 
 async fn queries(sidecar: &Sidecar) -> Result<()> {
     let by = |group_by: &[Dimension], by_time: bool| UsageQuery {
-        view: View::Requests,
-        granularity: Granularity::Day,
-        from: START,
-        to: Timestamp::MAX,
         by_time,
         group_by: group_by.to_vec(),
-        named_only: false,
-        currency: None,
-        filters: Vec::new(),
-        rank: Rank::Group,
-        range: 0..usize::MAX,
+        ..UsageQuery::since(View::Requests, Granularity::Day, START)
     };
     let one = UsageQuery {
         view: View::Limits,

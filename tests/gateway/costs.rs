@@ -21,7 +21,10 @@ prices:
 - { when: { provider: near }, price: 0.02 EUR, per: 1000 }
 descriptors:
 - { key: user, limits: [{ name: daily, by_tier: { free: 2/day, paid: 100/day } }] }
-- { key: provider, descriptors: [{ key: op, limits: [100000/day] }] }
+- key: provider
+  value: near
+  descriptors: [{ key: op, value: book, limits: [{ name: seats, rate: 100000/day }] }]
+- { key: provider, value: far, descriptors: [{ key: op, value: book, limits: [100000/day] }] }
 ";
 
 async fn get(tollgate: &Tollgate, path: &str) -> Answer {
@@ -152,6 +155,11 @@ async fn without_prices_usage_has_no_costs() {
     assert!(String::from_utf8(report.body.to_vec()).unwrap().contains("hits_given_back\r\n"));
 }
 
+/// The part of the requests that the limits of `near` and `far` let pass.
+fn success(kind: &Value) -> [f64; 2] {
+    [0, 1].map(|place: usize| kind["providers"][place]["success"].as_f64().unwrap())
+}
+
 #[tokio::test]
 async fn budgets_are_projected_and_providers_compared() {
     for store in Store::every() {
@@ -186,10 +194,16 @@ async fn budgets_are_projected_and_providers_compared() {
             (&json!(199_998), &json!(0))
         );
         assert_eq!((&book["best"], &book["best_by"][0]), (&json!("far"), &json!("price")));
-        // Refusals of ann were at near.
-        let [near, far] =
-            [0, 1].map(|place: usize| book["providers"][place]["success"].as_f64().unwrap());
-        assert!(near < 1.0 && far == 1.0, "{book}");
+        // The limit of ann refused her, not near.
+        assert_eq!(success(book), [1.0, 1.0], "{book}");
+        let mut any = DomainClient::new(&tollgate, "gate").await;
+        assert!(!any.ask(&["provider=near,op=book"], 100_001).await.passed);
+        eventually("the refusal of near", async || {
+            let costs = get(&tollgate, "/v1/costs?domain=gate").await.json();
+            let [near, far] = success(&costs["kinds"][1]);
+            (near < 1.0 && far == 1.0).then_some(())
+        })
+        .await;
         assert_eq!(get(&tollgate, "/v1/costs?domain=other").await.status, 422);
         assert_eq!(get(&tollgate, "/v1/costs?limit=daily").await.status, 400);
     }

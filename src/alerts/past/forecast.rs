@@ -58,17 +58,16 @@ pub async fn forecast(
 /// The callers with the most requests of yesterday and today.
 fn busiest(rule: &AlertRule, now: Timestamp) -> UsageQuery {
     UsageQuery {
-        view: View::Requests,
-        granularity: Granularity::Day,
-        from: Granularity::Day.start(now.before(DAY)),
-        to: Timestamp::MAX,
-        by_time: false,
         group_by: vec![Dimension::Domain, Dimension::Caller],
         named_only: true,
-        currency: None,
         filters: filters(rule),
         rank: Rank::Requests,
         range: 0..rule.top,
+        ..UsageQuery::since(
+            View::Requests,
+            Granularity::Day,
+            Granularity::Day.start(now.before(DAY)),
+        )
     }
 }
 

@@ -213,17 +213,11 @@ impl Past<'_> {
 
     fn query(&self, group_by: Vec<Dimension>, from: Timestamp) -> UsageQuery {
         UsageQuery {
-            view: View::Requests,
-            granularity: Granularity::Hour,
-            from,
-            to: Timestamp::MAX,
             by_time: true,
             group_by,
             named_only: true,
-            currency: None,
             filters: filters(self.rule),
-            rank: Rank::Group,
-            range: 0..usize::MAX,
+            ..UsageQuery::since(View::Requests, Granularity::Hour, from)
         }
     }
 

@@ -14,7 +14,7 @@ use crate::alerts::labels::Labels;
 use crate::clock::Timestamp;
 use crate::policy::{AlertRule, AlertSignal, AlertSplit, PolicySet};
 use crate::store::sums::SumsError;
-use crate::usage::{Dimension, Granularity, Group, Rank, Total, UsageQuery, View};
+use crate::usage::{Dimension, Granularity, Group, Total, UsageQuery, View};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -71,17 +71,11 @@ pub fn query(
         None => None,
     };
     UsageQuery {
-        view: View::Requests,
-        granularity,
-        from,
-        to: Timestamp::MAX,
-        by_time: false,
         group_by: [Dimension::Domain].into_iter().chain(split).collect(),
         named_only: true,
         currency: Some(currency.to_owned()),
         filters: filters(rule),
-        rank: Rank::Group,
-        range: 0..usize::MAX,
+        ..UsageQuery::since(View::Requests, granularity, from)
     }
 }
 

@@ -152,17 +152,9 @@ async fn weeks_before(
 fn of_hour(hour: u64) -> UsageQuery {
     let from = Granularity::Hour.start_of(hour);
     UsageQuery {
-        view: View::Requests,
-        granularity: Granularity::Hour,
-        from,
         to: from.after(Duration::from_secs(3_600)),
-        by_time: false,
-        group_by: Vec::new(),
         named_only: true,
-        currency: None,
-        filters: Vec::new(),
-        rank: Rank::Group,
-        range: 0..usize::MAX,
+        ..UsageQuery::since(View::Requests, Granularity::Hour, from)
     }
 }
 

@@ -152,17 +152,13 @@ pub async fn limits(edge: &Edge, name: &str) -> Result<Vec<QuotaItem>, String> {
 
 fn history(name: &str, now: Timestamp) -> UsageQuery {
     UsageQuery {
-        view: View::Requests,
-        granularity: Granularity::Hour,
-        from: Timestamp::from_ms(now.as_ms().saturating_sub((HOURS - 1) * HOUR_MS)),
-        to: Timestamp::MAX,
         by_time: true,
-        group_by: Vec::new(),
-        named_only: false,
-        currency: None,
         filters: vec![(Dimension::Caller, name.to_owned())],
-        rank: Rank::Group,
-        range: 0..usize::MAX,
+        ..UsageQuery::since(
+            View::Requests,
+            Granularity::Hour,
+            Timestamp::from_ms(now.as_ms().saturating_sub((HOURS - 1) * HOUR_MS)),
+        )
     }
 }
 

@@ -80,17 +80,14 @@ impl Callers {
             _ => Rank::Requests,
         };
         let usage = UsageQuery {
-            view: View::Requests,
-            granularity: Granularity::Hour,
-            from: Timestamp::from_ms(edge.engine.now().as_ms().saturating_sub(DAY_MS)),
-            to: Timestamp::MAX,
-            by_time: false,
             group_by: vec![Dimension::Caller, Dimension::Tier],
-            named_only: false,
-            currency: None,
-            filters: Vec::new(),
             rank,
             range: 0..CONSIDERED_MAX,
+            ..UsageQuery::since(
+                View::Requests,
+                Granularity::Hour,
+                Timestamp::from_ms(edge.engine.now().as_ms().saturating_sub(DAY_MS)),
+            )
         };
         let mut callers = Self {
             query,

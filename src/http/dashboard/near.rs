@@ -47,17 +47,15 @@ pub async fn callers(edge: &Edge) -> Result<Vec<NearCaller>, String> {
 pub async fn busiest(edge: &Edge, max: usize) -> Result<BTreeSet<String>, String> {
     let now = edge.engine.now();
     let query = UsageQuery {
-        view: View::Requests,
-        granularity: Granularity::Hour,
-        from: Timestamp::from_ms(now.as_ms().saturating_sub(3_600_000)),
-        to: Timestamp::MAX,
-        by_time: false,
         group_by: vec![Dimension::Caller],
         named_only: true,
-        currency: None,
-        filters: Vec::new(),
         rank: Rank::Requests,
         range: 0..max,
+        ..UsageQuery::since(
+            View::Requests,
+            Granularity::Hour,
+            Timestamp::from_ms(now.as_ms().saturating_sub(3_600_000)),
+        )
     };
     let page = answer(edge, query, UsageItem::new).await.map_err(|problem| problem.detail)?;
     Ok(page.items.into_iter().filter_map(|item| item.names.caller.flatten()).collect())

@@ -103,17 +103,10 @@ impl Denials {
     async fn of_usage(edge: &Edge) -> Option<Self> {
         edge.api.usage.as_ref()?;
         let query = UsageQuery {
-            view: View::Denials,
-            granularity: Granularity::Hour,
-            from: edge.engine.now(),
-            to: crate::clock::Timestamp::MAX,
-            by_time: false,
             group_by: vec![Dimension::Reason],
-            named_only: false,
-            currency: None,
-            filters: Vec::new(),
             rank: Rank::Refused,
             range: 0..REASONS_MAX,
+            ..UsageQuery::since(View::Denials, Granularity::Hour, edge.engine.now())
         };
         let page = answer(edge, query, DenialItem::new).await.ok()?;
         let item = |item: DenialItem| (item.names.reason.flatten().unwrap_or_default(), item.count);

@@ -193,17 +193,15 @@ impl UsagePage {
         let params = self.params.clone();
         let from = starts.first().copied().unwrap_or_default();
         let query = |by_time: bool, rank: Rank, rows: usize| UsageQuery {
-            view: if params.by == By::Limit { View::Limits } else { View::Requests },
-            granularity: params.period.granularity(),
-            from: Timestamp::from_ms(from),
-            to: Timestamp::MAX,
             by_time,
-            group_by: Vec::new(),
-            named_only: false,
-            currency: None,
             filters: params.filter(),
             rank,
             range: 0..rows,
+            ..UsageQuery::since(
+                if params.by == By::Limit { View::Limits } else { View::Requests },
+                params.period.granularity(),
+                Timestamp::from_ms(from),
+            )
         };
         let trend = answer(edge, query(true, Rank::Group, usize::MAX), UsageItem::new).await?;
         self.of_fleet = matches!(trend.scope, Scope::Fleet);

@@ -180,7 +180,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::usage::{Granularity, Rank};
+    use crate::usage::Granularity;
 
     /// Checks that an item without optional fields has all that its schema requires.
     fn check(schema: &schemars::Schema, item: impl Serialize) {
@@ -195,17 +195,9 @@ mod tests {
     #[test]
     fn the_schema_requires_only_fields_that_every_answer_has() {
         let query = UsageQuery {
-            view: View::Requests,
-            granularity: Granularity::Hour,
-            from: Timestamp::default(),
-            to: Timestamp::MAX,
-            by_time: false,
             group_by: vec![Dimension::Caller],
-            named_only: false,
-            currency: None,
-            filters: Vec::new(),
-            rank: Rank::Group,
             range: 0..1,
+            ..UsageQuery::since(View::Requests, Granularity::Hour, Timestamp::default())
         };
         let total = Total::default();
         let named = Group { start: None, names: vec![GroupName::Name("alice".to_owned())] };

@@ -19,7 +19,7 @@ use crate::http::extract::UrlQuery;
 use crate::http::problem::Problem;
 use crate::http::quota::check_domain;
 use crate::observe::audit::instant;
-use crate::usage::{Dimension, Granularity, Group, Rank, Total, UsageQuery, View};
+use crate::usage::{Dimension, Granularity, Group, Total, UsageQuery, View};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// The days whose spend a switch of the provider is compared with.
@@ -109,20 +109,27 @@ pub async fn costs(edge: &Edge, params: &CostsParams) -> Result<CostsBody, Probl
     check_domain(&edge.engine.policies(), params.domain.as_deref())?;
     let now = edge.engine.now();
     let (day, month) = (start_of(now, Span::Day), start_of(now, Span::Month));
-    let asked = |granularity, from, group_by: &[Dimension]| {
+    let asked = |view, granularity, from, group_by: &[Dimension]| {
         let domain = params.domain.clone().map(|domain| (Dimension::Domain, domain));
-        let currency = params.currency.clone();
-        read(edge, query(granularity, from, (group_by, domain, currency)))
+        let query = UsageQuery {
+            group_by: group_by.to_vec(),
+            currency: params.currency.clone(),
+            filters: domain.into_iter().collect(),
+            ..UsageQuery::since(view, granularity, from)
+        };
+        read(edge, query)
     };
+    let spend = |granularity, from, group_by| asked(View::Requests, granularity, from, group_by);
     let by_domain = [Dimension::Domain];
     let hour_ago = Timestamp::from_ms(now.as_ms().saturating_sub(ms(HOUR)));
-    let by_provider = [Dimension::Domain, Dimension::Provider];
-    let first = asked(Granularity::Minute, hour_ago, &by_provider).await?;
-    let days = asked(Granularity::Hour, day, &by_domain).await?;
-    let months = asked(Granularity::Day, month, &by_domain).await?;
+    let first = spend(Granularity::Minute, hour_ago, &by_domain).await?;
+    let days = spend(Granularity::Hour, day, &by_domain).await?;
+    let months = spend(Granularity::Day, month, &by_domain).await?;
     let since = now.as_ms().saturating_sub(u64::from(SWITCH_DAYS) * HOURS_OF_DAY * ms(HOUR));
     let by_kind = [Dimension::Domain, Dimension::Provider, Dimension::Kind];
-    let switch = asked(Granularity::Day, Timestamp::from_ms(since), &by_kind).await?;
+    let switch = spend(Granularity::Day, Timestamp::from_ms(since), &by_kind).await?;
+    let by_limit = [Dimension::Domain, Dimension::Provider, Dimension::Limit];
+    let limits = asked(View::Limits, Granularity::Minute, hour_ago, &by_limit).await?;
 
     let [hours, days, months] = [&first, &days, &months].map(|reading| sums(&reading.page.groups));
     let elapsed = |start: Timestamp| now.as_ms().saturating_sub(start.as_ms()).max(1);
@@ -162,7 +169,7 @@ pub async fn costs(edge: &Edge, params: &CostsParams) -> Result<CostsBody, Probl
         currency: first.query.currency.clone(),
         at: instant(now),
         items,
-        kinds: kinds(&priced, &states, (&first.page.groups, &switch.page.groups)),
+        kinds: kinds(&priced, &states, (&limits.page.groups, &switch.page.groups)),
         unavailable: first.unavailable,
     })
 }
@@ -183,26 +190,6 @@ fn sums(groups: &[(Group, Total)]) -> BTreeMap<String, u64> {
 fn scaled(sum: u64, whole: u64, part: u64) -> u64 {
     let scaled = u128::from(sum) * u128::from(whole) / u128::from(part.max(1));
     u64::try_from(scaled).unwrap_or(u64::MAX)
-}
-
-fn query(
-    granularity: Granularity,
-    from: Timestamp,
-    (group_by, domain, currency): (&[Dimension], Option<(Dimension, String)>, Option<String>),
-) -> UsageQuery {
-    UsageQuery {
-        view: View::Requests,
-        granularity,
-        from,
-        to: Timestamp::MAX,
-        by_time: false,
-        group_by: group_by.to_vec(),
-        named_only: false,
-        currency,
-        filters: domain.into_iter().collect(),
-        rank: Rank::Group,
-        range: 0..usize::MAX,
-    }
 }
 
 /// A time that a period begins.

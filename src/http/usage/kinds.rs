@@ -45,7 +45,8 @@ struct OfferBody {
     /// Absent if it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     latency_ms: Option<f64>,
-    /// The part of its requests of the last 60 minutes that passed, from 0 to 1; absent without requests.
+    /// The part of the requests of the last 60 minutes that its limits let pass, from 0 to 1: that of the limit with the
+    /// lowest. Absent without limits or requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     success: Option<f64>,
     /// The free part of its fullest limit, from 0 to 1; absent without limits, and while Redis is unavailable.
@@ -59,19 +60,13 @@ struct OfferBody {
     saving_micros: u64,
 }
 
-/// The kinds of the prices of domains, from the state of providers, the sums of the last hour by domain and provider, and those
-/// of the last days by domain, provider and kind.
+/// The kinds of the prices of domains, from the state of providers, the sums of the last hour by domain, provider and limit, and
+/// those of the last days by domain, provider and kind.
 pub fn kinds(
     priced: &[(&Domain, &Prices)],
     states: &[ProviderState],
     (hour, days): (Sums<'_>, Sums<'_>),
 ) -> Vec<KindBody> {
-    let find = |groups: Sums<'_>, names: &[&str]| {
-        let has = |group: &Group| {
-            group.names.iter().map(|name| name.text()).eq(names.iter().map(|name| Some(*name)))
-        };
-        groups.iter().find(|(group, _)| has(group)).map(|(_, total)| *total)
-    };
     let mut kinds = Vec::new();
     for (domain, prices) in priced {
         // Prices of a request and of hits can't be compared.
@@ -79,7 +74,6 @@ pub fn kinds(
         for line in &prices.lines {
             let Some(provider) = line.provider.as_deref() else { continue };
             let state = states.iter().find(|one| one.domain == domain.name && one.name == provider);
-            let total = find(hour, &[&domain.name, provider]);
             let spend = find(days, &[&domain.name, provider, &line.kind]).map(|total| total.spend);
             let offers = by_kind.entry((&line.kind, line.per.is_some())).or_default();
             if offers.iter().any(|known| known.provider == provider) {
@@ -90,7 +84,7 @@ pub fn kinds(
                 micros: line.micros,
                 per: line.per,
                 latency_ms: state.and_then(|state| state.latency).map(|latency| latency.ms),
-                success: total.and_then(|total| part(total.allowed, total.counts.requests)),
+                success: state.and_then(|state| success(state, hour)),
                 free: state.filter(|state| !state.fallback).and_then(free),
                 spent: spend.map_or(0, |spend| spend.spent.saturating_sub(spend.given_back)),
             });
@@ -98,6 +92,25 @@ pub fn kinds(
         kinds.extend(by_kind.iter().map(|((kind, _), offers)| KindBody::new(domain, kind, offers)));
     }
     kinds
+}
+
+/// The sum with these names.
+fn find(groups: Sums<'_>, names: &[&str]) -> Option<Total> {
+    let has = |group: &Group| {
+        group.names.iter().map(|name| name.text()).eq(names.iter().map(|name| Some(*name)))
+    };
+    groups.iter().find(|(group, _)| has(group)).map(|(_, total)| *total)
+}
+
+/// The part of its requests that each limit of a provider let pass: the lowest. What limits of callers refuse says nothing of
+/// the provider.
+fn success(state: &ProviderState, hour: Sums<'_>) -> Option<f64> {
+    let passed = state.limits.iter().filter_map(|limit| {
+        let total = find(hour, &[&state.domain, &state.name, &limit.label])?;
+        let requests = total.counts.requests;
+        part(requests.saturating_sub(total.refused), requests)
+    });
+    passed.reduce(f64::min)
 }
 
 /// The free part of the fullest enforced limit of a provider.

@@ -279,17 +279,9 @@ fn page(
         return Err(invalid(format!("`page_size` must be a number from 1 to {PAGE_LEN_MAX}")));
     }
     Ok(UsageQuery {
-        view: View::Requests,
-        granularity,
-        from,
         to,
-        by_time: false,
-        group_by: Vec::new(),
-        named_only: false,
-        currency: None,
-        filters: Vec::new(),
-        rank: Rank::Group,
         range: after..after.saturating_add(page_size),
+        ..UsageQuery::since(View::Requests, granularity, from)
     })
 }
 

@@ -22,7 +22,7 @@ use crate::http::openapi::{Description, Output};
 use crate::http::problem::Problem;
 use crate::observe::audit::instant;
 use crate::printable;
-use crate::usage::{Dimension, Granularity, Group, Rank, SpendTotal, Total, UsageQuery, View};
+use crate::usage::{Dimension, Granularity, Group, SpendTotal, Total, UsageQuery, View};
 
 /// The columns of sums in CSV, behind those of names.
 const COLUMNS: [&str; 11] = [
@@ -186,14 +186,8 @@ impl ReportParams {
             Problem::new(StatusCode::BAD_REQUEST, "`at` is too far in the future")
         })?;
         checked(UsageQuery {
-            view: View::Requests,
-            granularity: Granularity::Day,
-            from,
             to,
-            by_time: false,
             group_by: dimensions(&self.group_by)?,
-            named_only: false,
-            currency: None,
             filters: filters([
                 (Dimension::Domain, self.domain),
                 (Dimension::Limit, self.limit),
@@ -201,8 +195,7 @@ impl ReportParams {
                 (Dimension::Caller, self.caller),
                 (Dimension::Provider, self.provider),
             ]),
-            rank: Rank::Group,
-            range: 0..usize::MAX,
+            ..UsageQuery::since(View::Requests, Granularity::Day, from)
         })
     }
 }

@@ -125,17 +125,15 @@ impl SpentPast {
 fn query(caller: &str, season: Season, now: Timestamp) -> UsageQuery {
     let steps = SEASONS_READ * u64::try_from(season.steps()).unwrap_or_default();
     UsageQuery {
-        view: View::Limits,
-        granularity: granularity(season),
-        from: Timestamp::from_ms(now.as_ms().saturating_sub(steps * season.step_ms())),
-        to: Timestamp::MAX,
         by_time: true,
         group_by: vec![Dimension::Domain, Dimension::Limit],
         named_only: true,
-        currency: None,
         filters: vec![(Dimension::Caller, caller.to_owned())],
-        rank: Rank::Group,
-        range: 0..usize::MAX,
+        ..UsageQuery::since(
+            View::Limits,
+            granularity(season),
+            Timestamp::from_ms(now.as_ms().saturating_sub(steps * season.step_ms())),
+        )
     }
 }
 
