@@ -18,6 +18,7 @@ mod scene;
 mod sentinel;
 mod stall;
 mod usage;
+mod usage_killed;
 
 use std::time::Duration;
 
