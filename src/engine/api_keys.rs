@@ -15,7 +15,7 @@ use crate::api_keys::{
 };
 use crate::clock::Timestamp;
 use crate::policy::{ApiKeyOutage, ApiKeyPolicy, Domain, Lineage};
-use crate::store::{ApiKeyError, ApiKeyStore, FoundApiKey};
+use crate::store::{ApiKeyError, ApiKeyStore, FoundApiKey, StoreWait};
 
 /// API keys: where they are kept, and what is needed to find them.
 #[derive(Debug)]
@@ -189,7 +189,7 @@ impl Engine {
             Some(lineage) => lineage,
             None => {
                 let _permit = self.admission().permit();
-                Box::pin(self.directory().lineage(&record.key.caller)).await
+                Box::pin(self.directory().lineage(&record.key.caller, StoreWait::default())).await
             }
         };
         if lineage.is_incomplete && policy.on_outage == ApiKeyOutage::Deny {

@@ -1,4 +1,5 @@
-//! The deadline budget of one request: the sum of all its waits for the store must not exceed the store's deadline.
+//! The deadline budget of one request: the sum of all its waits for the store must not exceed its deadline, which is the
+//! store's unless a person asks.
 //!
 //! A request may ask the store several times: for its caller, for the candidates of a choice, and for the decision. A
 //! stalled store would cost a deadline each time. A request that is held for capacity gets a new budget for each
@@ -7,18 +8,33 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::store::StoreWait;
+
 /// The time that one request has waited for the store, and whether it may ask again. The parts of a request share it,
 /// and ask one after another.
 #[derive(Debug, Default)]
 pub struct DeadlineBudget {
     spent_ns: AtomicU64,
     is_exhausted: AtomicBool,
+    /// None: the store's deadline.
+    deadline: Option<Duration>,
 }
 
 impl DeadlineBudget {
     /// A new budget, after a wait that was not for the store.
     pub fn renewed(&self) -> Self {
-        Self { spent_ns: AtomicU64::new(0), is_exhausted: AtomicBool::new(self.is_exhausted()) }
+        let is_exhausted = AtomicBool::new(self.is_exhausted());
+        Self { spent_ns: AtomicU64::new(0), is_exhausted, deadline: self.deadline }
+    }
+
+    /// The budget of what a person asks.
+    pub fn patient() -> Self {
+        Self { deadline: StoreWait::patient().deadline, ..Self::default() }
+    }
+
+    /// The waits so far, and the deadline.
+    pub fn wait(&self) -> StoreWait {
+        StoreWait { waited: self.spent(), deadline: self.deadline }
     }
 
     /// Stops further questions: the store did not answer one on which the others depend.

@@ -63,7 +63,7 @@ impl Decider {
                 let stopwatch = Stopwatch::start();
                 let _permit = self.admission.permit();
                 // Boxed, because it is large and rare.
-                let lineage = Box::pin(directory.lineage(name)).await;
+                let lineage = Box::pin(directory.lineage(name, budget.wait())).await;
                 budget.spend(stopwatch.elapsed());
                 if lineage.is_incomplete {
                     budget.exhaust();
@@ -95,7 +95,7 @@ impl Decider {
         let stopwatch = Stopwatch::start();
         let _permit = self.admission.permit();
         // Boxed, because it is ten times as large as the rest, and would make every request larger.
-        let answer = Box::pin(store.ask(batch, now, budget.spent())).await;
+        let answer = Box::pin(store.ask(batch, now, budget.wait())).await;
         let elapsed = stopwatch.elapsed();
         budget.spend(elapsed);
         metrics.store_duration.observe(elapsed);

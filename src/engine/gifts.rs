@@ -117,7 +117,7 @@ impl Engine {
         let snapshot = self.snapshot();
         let Some(domain) = snapshot.policies.domain(&gift.domain) else { return Debit::Unknown };
         let Some(request) = request(domain, gift) else { return Debit::Unknown };
-        let (budget, now) = (DeadlineBudget::default(), self.decider.settings.clock.now());
+        let (budget, now) = (DeadlineBudget::patient(), self.decider.settings.clock.now());
         let lineage = self.decider.lineage(domain, &request, &budget).await;
         if lineage.is_incomplete {
             return Debit::Unknown;

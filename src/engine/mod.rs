@@ -335,8 +335,8 @@ mod tests {
     use crate::answer::{Answer, Status};
     use crate::clock::Clock;
     use crate::policy::{Mode, Unit};
-    use crate::store::Fallback;
     use crate::store::redis::{Redis, RedisSettings};
+    use crate::store::{Fallback, StoreWait};
 
     #[tokio::test]
     async fn a_refused_request_spends_nothing_anywhere() {
@@ -652,7 +652,7 @@ descriptors: [{key: user, limits: [1/day]}]";
     async fn an_unknown_caller_of_an_unavailable_directory_is_answered_by_on_outage() {
         let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
         let (directory, _) = redis.directory(10);
-        let lineage = Directory::Redis(directory).lineage("alice").await;
+        let lineage = Directory::Redis(directory).lineage("alice", StoreWait::default()).await;
         assert!(lineage.is_incomplete && lineage.members.is_empty());
         let policy = "
 domain: d

@@ -124,7 +124,7 @@ impl Decider {
         request: &Request<'v>,
         now: Now,
     ) -> Preview<'v> {
-        let budget = DeadlineBudget::default();
+        let budget = DeadlineBudget::patient();
         match self.inspect(snapshot, request, (now, &budget)).await {
             None => Preview::without_policy(request, now),
             Some(inspection) => inspection.preview(),
@@ -138,7 +138,7 @@ impl Decider {
         request: &Request<'v>,
         (how, now): (GiveBack, Now),
     ) -> Preview<'v> {
-        let budget = DeadlineBudget::default();
+        let budget = DeadlineBudget::patient();
         let Some(mut inspection) = self.inspect(snapshot, request, (now, &budget)).await else {
             return Preview::without_policy(request, now);
         };
@@ -169,7 +169,7 @@ impl Decider {
         request: &Request<'v>,
         now: Now,
     ) -> Preview<'v> {
-        let budget = DeadlineBudget::default();
+        let budget = DeadlineBudget::patient();
         let Some(mut inspection) = self.inspect(snapshot, request, (now, &budget)).await else {
             return Preview::without_policy(request, now);
         };

@@ -112,7 +112,7 @@ impl Engine {
             let (hits, hits_source) = (Hits::GiveBack(0), HitsSource::Request);
             let descriptor = Descriptor { entries, hits, hits_source, limit: None };
             let Ok(request) = Request::try_new(&domain.name, vec![descriptor]) else { continue };
-            let (now, budget) = (self.decider.settings.clock.now(), DeadlineBudget::default());
+            let (now, budget) = (self.decider.settings.clock.now(), DeadlineBudget::patient());
             let inspection = self.decider.inspect(snapshot, &request, (now, &budget)).await;
             if let Some(inspection) = inspection {
                 let mut limits = self.limits_of(snapshot, (domain, &inspection), &mut state);

@@ -73,7 +73,7 @@ impl Decider {
         request: &Request<'v>,
         (recount, now): (Recount<'_>, Now),
     ) -> Result<Preview<'v>, RecalculateError> {
-        let budget = DeadlineBudget::default();
+        let budget = DeadlineBudget::patient();
         let inspection = self.inspect(snapshot, request, (now, &budget)).await;
         let inspection = inspection.ok_or(RecalculateError::NoLimit)?;
         let outcome = inspection.outcome.as_ref().filter(|outcome| !outcome.fallback);

@@ -1,7 +1,5 @@
 //! The store of an engine, embedded or Redis, with its maintenance and metrics.
 
-use std::time::Duration;
-
 use crate::clock::Now;
 use crate::limit::LimitName;
 use crate::metrics::{Counter, Metrics};
@@ -11,7 +9,7 @@ use crate::store::local_cache::LocalCacheCounts;
 use crate::store::redis::Redis;
 use crate::store::shared::{Shared, StoreAnswer};
 use crate::store::signals::{SignalChange, SignalFields};
-use crate::store::{Batch, Fallback, Health, Outcome, StoreError};
+use crate::store::{Batch, Fallback, Health, Outcome, StoreError, StoreWait};
 
 /// Counters to check for expiry each time, per shard of the embedded store: a million counters are checked in less than
 /// a minute.
@@ -41,12 +39,12 @@ impl AnyStore {
     }
 
     /// Decides a batch without an [`AnyStore::answer`], for a request that has already waited for the store.
-    pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> StoreAnswer {
+    pub async fn ask(&self, batch: &Batch, now: Now, wait: StoreWait) -> StoreAnswer {
         match self {
             Self::Memory(memory) => {
                 StoreAnswer { outcome: memory.charge_at(batch, now.timestamp()), error: None }
             }
-            Self::Redis(shared) => shared.ask(batch, now, waited).await,
+            Self::Redis(shared) => shared.ask(batch, now, wait).await,
         }
     }
 

@@ -16,7 +16,7 @@ component! {
         default: "10ms",
         expected: DURATION,
         help: "Maximum time that a request waits for Redis; then the policy's on_outage answers. \
-               Envoy's own timeout is 20ms by default",
+               Envoy's own timeout is 20ms by default. What the HTTP API reads and changes waits up to 1s",
         read: value::some_time,
     }
 

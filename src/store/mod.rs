@@ -35,7 +35,7 @@ pub use api_keys::{
     ApiKeyChange, ApiKeyError, ApiKeyFile, ApiKeyFileContent, ApiKeyPage, ApiKeyStore,
     EmbeddedApiKeys, FoundApiKey,
 };
-pub use arrival::Arrival;
+pub use arrival::{Arrival, StoreWait};
 pub use batch::{
     BONUS_ID_LEN_MAX, Batch, Charge, Decision, Gauge, INLINE_CAP, LEVELS_MAX, Mark, Open, Outcome,
     Pressed,
@@ -69,11 +69,11 @@ pub trait Store: Send + Sync {
         batch: &Batch,
         now: Now,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
-        self.charge_after(batch, now, Duration::ZERO)
+        self.charge_after(batch, now, StoreWait::default())
     }
 
-    /// Charges a request that has waited for the store before: it waits for the rest of the store's deadline. If nothing
-    /// is left of it, nothing is sent.
+    /// Charges a request that has waited for the store before: it waits for the rest of its deadline. If nothing is left of
+    /// it, nothing is sent.
     ///
     /// # Errors
     /// As those of [`Store::charge`].
@@ -81,7 +81,7 @@ pub trait Store: Send + Sync {
         &self,
         batch: &Batch,
         now: Now,
-        waited: Duration,
+        wait: StoreWait,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
 
     /// The shard of a key: keys of one shard are charged in one step, keys of several are not.

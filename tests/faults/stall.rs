@@ -5,10 +5,11 @@ use tonic::Code;
 
 use super::local::wait_for;
 use crate::support::ask::DomainClient;
+use crate::support::client::Http;
 use crate::support::cluster::Cluster;
 use crate::support::eventually;
 use crate::support::proxy::{Proxy, Way};
-use crate::support::redis::Server;
+use crate::support::redis::{Server, query};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 
@@ -162,4 +163,27 @@ async fn a_step_of_redis_clock_is_no_outage() {
         }
     }
     assert_eq!(client.remaining(&["deny=a"]).await, [100 - 10]);
+}
+
+/// What a person asks waits longer for Redis than a request of Envoy.
+#[tokio::test]
+async fn the_api_answers_over_a_pause_of_redis_that_is_too_long_for_envoy() {
+    let Some(server) = Server::start(&[]) else { return };
+    let flags = ["--redis-url", &server.url()];
+    let policy = "{ domain: d, caller: { key: user }, descriptors: [{ key: user, limits: [{ name: daily, rate: 9/day }] }] }";
+    let tollgate = Tollgate::serve_with(policy, &Store::Embedded, &flags).await;
+    wait_for(&tollgate, "tollgate_store_up", |up| up == 1).await;
+    let mut raw = server.raw().await;
+    let url = format!("http://{}/v1/callers/ann/quota", tollgate.http_address);
+    let quota = eventually("the state of the limit, although Redis pauses", async || {
+        query::<()>(&mut raw, "CLIENT PAUSE 200 ALL");
+        let answer = Http::new().get(&url, &[]).await;
+        (answer.status == 200).then(|| answer.json())
+    })
+    .await;
+    assert_eq!(
+        (&quota["fallback"], &quota["items"][0]["remaining"]),
+        (&false.into(), &9.into()),
+        "{quota}"
+    );
 }

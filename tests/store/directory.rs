@@ -7,7 +7,7 @@ use redis::cmd;
 use tokio::task::JoinHandle;
 use tollgate::policy::Caller;
 use tollgate::store::redis::{Redis, RedisDirectory, RedisSettings};
-use tollgate::store::{Change, Health};
+use tollgate::store::{Change, Health, StoreWait};
 
 use crate::support::cluster::Cluster;
 use crate::support::redis::{Server, query, until};
@@ -58,7 +58,7 @@ impl Sidecar {
 
     /// The tiers of a caller and its parents.
     async fn tiers(&self, name: &str) -> Vec<String> {
-        let members = self.directory.lineage(name).await.members;
+        let members = self.directory.lineage(name, StoreWait::default()).await.members;
         members.iter().map(|member| member.caller.tier.clone().unwrap()).collect()
     }
 

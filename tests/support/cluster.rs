@@ -3,14 +3,13 @@
 use std::future::pending;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
 
 use redis::Connection;
 use tokio::task::JoinHandle;
 use tollgate::clock::Now;
 use tollgate::store::redis::{Redis, RedisSettings};
 use tollgate::store::shared::Shared;
-use tollgate::store::{Batch, Fallback, Health, Outcome, Store, StoreError};
+use tollgate::store::{Batch, Fallback, Health, Outcome, Store, StoreError, StoreWait};
 
 use super::PATIENCE;
 use super::batch::key;
@@ -212,12 +211,12 @@ impl Store for Sidecar {
         &self,
         batch: &Batch,
         now: Now,
-        waited: Duration,
+        wait: StoreWait,
     ) -> Result<Outcome, StoreError> {
         if let Some(known) = self.shared.answer(batch, now) {
             return Ok(known);
         }
-        let asked = self.shared.ask(batch, now, waited).await;
+        let asked = self.shared.ask(batch, now, wait).await;
         asked.error.map_or(Ok(asked.outcome), Err)
     }
 }

@@ -9,6 +9,7 @@ use super::reading::read;
 use crate::http::edge::Edge;
 use crate::http::quota::params::Target;
 use crate::policy::{Domain, Lineage};
+use crate::store::StoreWait;
 use crate::usage::{last_tiers, last_tiers_query};
 
 /// How long usage may take to tell the tier. Then the policy's default applies.
@@ -25,7 +26,7 @@ pub async fn with_last_tiers(edge: &Edge, target: &Target) -> Target {
     let directory = edge.engine.directory();
     let lineage = match directory.cached(target.caller()) {
         Some(lineage) => lineage,
-        None => directory.lineage(target.caller()).await,
+        None => directory.lineage(target.caller(), StoreWait::patient()).await,
     };
     domains.retain(|domain| !has_tier(&lineage, domain));
     if domains.is_empty() {

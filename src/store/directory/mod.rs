@@ -13,8 +13,8 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Timestamp;
 use crate::policy::{Callers, Lineage, Member};
-use crate::store::StoreError;
 use crate::store::redis::{ErasedGifts, RedisDirectory};
+use crate::store::{StoreError, StoreWait};
 
 pub use caller_record::{Change, Page, Record};
 pub use gift::{GIFT_MARK_MS, Gift, GiftChange, GiftEvent, GiftEventKind, GiftState};
@@ -69,12 +69,12 @@ impl Directory {
 
     /// The lineage of a caller, nearest first; empty for an unknown caller; incomplete if the directory doesn't answer
     /// in time.
-    pub async fn lineage(&self, caller: &str) -> Lineage {
+    pub async fn lineage(&self, caller: &str, wait: StoreWait) -> Lineage {
         match self {
             Self::None => Lineage::default(),
             Self::Files(files) => files.load().lineage(caller),
             // Boxed, because it is rarely needed, and would make every request larger.
-            Self::Redis(redis) => Box::pin(redis.lineage(caller)).await,
+            Self::Redis(redis) => Box::pin(redis.lineage(caller, wait)).await,
         }
     }
 

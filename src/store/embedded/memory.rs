@@ -14,7 +14,6 @@ use std::hash::BuildHasher;
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
@@ -29,7 +28,7 @@ use crate::limit::{Limit, LimitName};
 use crate::lock::lock;
 use crate::policy::Key;
 use crate::store::signals::{SignalChange, SignalFields};
-use crate::store::{Batch, INLINE_CAP, Outcome, Store, StoreError};
+use crate::store::{Batch, INLINE_CAP, Outcome, Store, StoreError, StoreWait};
 
 /// Number of shards: well above the cores of any sidecar, and so many that the growth of one, which moves its counters,
 /// blocks no request for long.
@@ -237,7 +236,7 @@ impl Store for Memory {
         &self,
         batch: &Batch,
         now: Now,
-        _waited: Duration,
+        _wait: StoreWait,
     ) -> Result<Outcome, StoreError> {
         Ok(self.charge_at(batch, now.timestamp()))
     }

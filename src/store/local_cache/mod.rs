@@ -15,9 +15,8 @@ mod refusals;
 mod simulation;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use super::{Arrival, Batch, Outcome, Store, StoreError};
+use super::{Arrival, Batch, Outcome, Store, StoreError, StoreWait};
 use crate::clock::Now;
 use crate::policy::Key;
 
@@ -139,7 +138,7 @@ impl<S: Store> LocalCache<S> {
     async fn call(&self, batch: &Batch, arrival: Arrival) -> Result<Outcome, StoreError> {
         let (question, with_ahead) = self.before(batch, arrival.now);
         let batch = with_ahead.as_ref().unwrap_or(batch);
-        let answer = self.store.charge_after(batch, arrival.now, arrival.waited()).await;
+        let answer = self.store.charge_after(batch, arrival.now, arrival.wait()).await;
         self.after(batch, answer, (question, arrival.now))
     }
 
@@ -183,7 +182,7 @@ impl<S: Store> LocalCache<S> {
     /// Those of [`Store::charge_after`].
     pub async fn give_back(&self, batch: &Batch, arrival: Arrival) -> Result<Outcome, StoreError> {
         self.refusals.give_back(batch);
-        let outcome = self.store.charge_after(batch, arrival.now, arrival.waited()).await;
+        let outcome = self.store.charge_after(batch, arrival.now, arrival.wait()).await;
         self.refusals.give_back(batch);
         outcome
     }
@@ -194,11 +193,11 @@ impl<S: Store> Store for LocalCache<S> {
         &self,
         batch: &Batch,
         now: Now,
-        waited: Duration,
+        wait: StoreWait,
     ) -> Result<Outcome, StoreError> {
         match self.answer(batch, now) {
             Some(outcome) => Ok(outcome),
-            None => self.ask(batch, Arrival::after(now, waited)).await,
+            None => self.ask(batch, Arrival::after(now, wait)).await,
         }
     }
 
@@ -225,6 +224,8 @@ fn lead_ms(now: Now) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -254,7 +255,7 @@ mod tests {
             &self,
             batch: &Batch,
             now: Now,
-            _waited: Duration,
+            _wait: StoreWait,
         ) -> Result<Outcome, StoreError> {
             self.calls.fetch_add(1, Ordering::Relaxed);
             if let Some(error) = self.error.lock().unwrap().clone() {
@@ -291,7 +292,7 @@ mod tests {
             &self,
             batch: &Batch,
             _now: Now,
-            _waited: Duration,
+            _wait: StoreWait,
         ) -> Result<Outcome, StoreError> {
             // In the runtime's paused time, which passes at once.
             tokio::time::sleep(self.there).await;

@@ -19,7 +19,7 @@ use super::route::Route;
 use super::slot::slot_of;
 use crate::api_keys::ApiKeyHash;
 use crate::policy::{CallerForm, Lineage, Member, NAME_LEN_MAX};
-use crate::store::{Change, Page, Record, StoreError};
+use crate::store::{Change, Page, Record, StoreError, StoreWait};
 
 /// The prefix of all keys of callers, with the version of their format.
 const PREFIX: &str = "tgc1";
@@ -164,13 +164,16 @@ impl RedisDirectory {
     }
 
     /// The lineage of a caller; incomplete if it can't be read by the deadline.
-    pub async fn lineage(&self, caller: &str) -> Lineage {
+    pub async fn lineage(&self, caller: &str, wait: StoreWait) -> Lineage {
         if let Some(lineage) = self.cached(caller) {
             return lineage;
         }
         let mut lineage = Lineage::default();
         let followed = match self.link() {
-            Ok(link) => link.in_time(self.deadline, self.follow(caller, &mut lineage)).await,
+            Ok(link) => {
+                let left = wait.deadline(self.deadline).saturating_sub(wait.waited);
+                link.in_time(left, self.follow(caller, &mut lineage)).await
+            }
             Err(error) => Err(error),
         };
         if followed.is_err() {

@@ -56,7 +56,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Batch, Health, Outcome, Store, StoreError};
+use super::{Batch, Health, Outcome, Store, StoreError, StoreWait};
 use crate::clock::{Now, monotonic_now};
 use crate::policy::{Key, KeyEntry};
 
@@ -260,11 +260,12 @@ impl Store for Redis {
         &self,
         batch: &Batch,
         now: Now,
-        waited: Duration,
+        wait: StoreWait,
     ) -> Result<Outcome, StoreError> {
-        let left = self.deadline.saturating_sub(waited);
+        let allowed = wait.deadline(self.deadline);
+        let left = allowed.saturating_sub(wait.waited);
         if left.is_zero() {
-            return Err(StoreError::Late { deadline: self.deadline });
+            return Err(StoreError::Late { deadline: allowed });
         }
         let slot = batch.keys.first().map_or(0, |key| self.slot_of(key));
         let Some(link) = self.route.link(slot) else {

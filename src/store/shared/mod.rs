@@ -11,13 +11,11 @@ mod undos;
 mod unspent;
 mod with_fallback;
 
-use std::time::Duration;
-
 use futures_util::future::{self, join_all};
 use smallvec::SmallVec;
 
 use super::local_cache::LocalCache;
-use super::{Arrival, Batch, Fallback, INLINE_CAP, Notice, Outcome, Store};
+use super::{Arrival, Batch, Fallback, INLINE_CAP, Notice, Outcome, Store, StoreWait};
 use crate::clock::Now;
 use crate::policy::Key;
 
@@ -82,14 +80,14 @@ impl<S: Store> Shared<S> {
 
     /// Asks the store to decide a batch without a [`Shared::answer`], for a request that has already waited for it. If
     /// it can't, `on_outage` decides.
-    pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> StoreAnswer {
+    pub async fn ask(&self, batch: &Batch, now: Now, wait: StoreWait) -> StoreAnswer {
         match ShardBatch::split(batch, |key| self.store().shard_of(key)) {
-            None => self.inner.ask(batch, Arrival::after(now, waited)).await,
+            None => self.inner.ask(batch, Arrival::after(now, wait)).await,
             // Boxed, because it is large.
             Some(mut shards) => {
                 let attempt = self.undos.attempt();
                 shards.iter_mut().for_each(|shard| shard.attempt(attempt));
-                let arrival = Arrival::after(now, waited);
+                let arrival = Arrival::after(now, wait);
                 Box::pin(self.ask_shards(ShardedRequest { batch, shards, arrival })).await
             }
         }
@@ -318,6 +316,8 @@ impl<S: Store> Shared<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use std::future::pending;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -344,7 +344,7 @@ mod tests {
             &self,
             batch: &Batch,
             now: Now,
-            _waited: Duration,
+            _wait: StoreWait,
         ) -> Result<Outcome, StoreError> {
             let comes_back = |charge: &Charge| matches!(charge.hits, Hits::GiveBack(_));
             if batch.charges.iter().any(comes_back) && !self.takes_back.load(Ordering::Relaxed) {
@@ -376,7 +376,7 @@ mod tests {
             let key_index = batch.key_index(Key::of_domain(name));
             batch.charges.push(Charge::plain(key_index, limit.clone(), Hits::Spend(1)));
         }
-        let asked = shared.ask(&batch, NOW, Duration::ZERO).now_or_never();
+        let asked = shared.ask(&batch, NOW, StoreWait::default()).now_or_never();
         assert!(asked.is_none(), "it waits for what it gives back");
         let used = || {
             let keys = batch.keys.iter().zip(&limits);
@@ -407,7 +407,7 @@ mod tests {
         let plain = Charge::plain(key_index, nothing, Hits::Spend(1));
         batch.charges.push(Charge { group: 1, bonuses, ..plain });
         for ms in [0, 6_000, 6_000, 6_000] {
-            assert!(shared.ask(&batch, at(ms), Duration::ZERO).now_or_never().is_none());
+            assert!(shared.ask(&batch, at(ms), StoreWait::default()).now_or_never().is_none());
         }
         let used = |ms| {
             let (memory, now) = (&shared.store().memory, at(ms).timestamp());
@@ -454,10 +454,10 @@ mod tests {
                 let shared = Shared::new(store, Fallback::new(10, Some(1)));
                 let before = ask("a", &limit, Hits::Spend(spent));
                 whole.charge_at(&before, NOW.timestamp());
-                shared.ask(&before, NOW, Duration::ZERO).await;
+                shared.ask(&before, NOW, StoreWait::default()).await;
                 let later = Now::Given(NOW.timestamp().after(Duration::from_millis(1_500)));
                 let expected = whole.charge_at(&refused, later.timestamp());
-                let asked = shared.ask(&refused, later, Duration::ZERO).await.outcome;
+                let asked = shared.ask(&refused, later, StoreWait::default()).await.outcome;
                 let name = format!("{algorithm} {overdraft:?} {spent}");
                 assert_eq!(asked.decisions, expected.decisions, "{name}");
                 // The state for an outage is the same too.
@@ -534,7 +534,7 @@ mod tests {
         ];
         for (step, (ms, batch)) in steps.into_iter().enumerate() {
             let expected = whole.charge_at(&batch, at(ms).timestamp());
-            let outcome = shared.ask(&batch, at(ms), Duration::ZERO).await.outcome;
+            let outcome = shared.ask(&batch, at(ms), StoreWait::default()).await.outcome;
             let tell = || format!("{limit} {spent} {others}, step {step} of {batch:#?}");
             assert_eq!(outcome.decisions, expected.decisions, "{}", tell());
             assert_eq!(outcome.notices, expected.notices, "{}", tell());
@@ -560,7 +560,8 @@ mod tests {
         let hold = |life_ms| Reservation::Hold { id: 1, life_ms };
         let extend = step(&["a", "c"], Reservation::Extend { id: 1, life_ms: 5_000 }, 0);
         let peek = step(&["a"], Reservation::Count, 0);
-        let ask = async |batch: &Batch, ms| shared.ask(batch, at(ms), Duration::ZERO).await.outcome;
+        let ask =
+            async |batch: &Batch, ms| shared.ask(batch, at(ms), StoreWait::default()).await.outcome;
         let left = |outcome: Outcome| outcome.decisions[0].standing.remaining;
         assert!(ask(&step(&["a", "c"], hold(1_000), 4), 0).await.admitted);
         assert!(ask(&extend, 100).await.admitted);
@@ -589,8 +590,8 @@ mod tests {
         let left = |outcome: Outcome| {
             outcome.decisions.iter().map(|one| one.standing.remaining).collect::<Vec<_>>()
         };
-        assert_eq!(left(shared.ask(&batch, NOW, Duration::ZERO).await.outcome), [2, 4]);
+        assert_eq!(left(shared.ask(&batch, NOW, StoreWait::default()).await.outcome), [2, 4]);
         batch.charges[0].hits = Hits::GiveBack(2);
-        assert_eq!(left(shared.ask(&batch, NOW, Duration::ZERO).await.outcome), [4, 3]);
+        assert_eq!(left(shared.ask(&batch, NOW, StoreWait::default()).await.outcome), [4, 3]);
     }
 }

@@ -3,7 +3,6 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -12,7 +11,7 @@ use crate::clock::{Now, Timestamp, monotonic_now};
 use crate::lock::lock;
 use crate::policy::OnOutage;
 use crate::store::local_cache::LocalCache;
-use crate::store::{Arrival, Batch, Charge, Debt, Fallback, Outcome, Store, StoreError};
+use crate::store::{Arrival, Batch, Charge, Debt, Fallback, Outcome, Store, StoreError, StoreWait};
 
 /// Debts that are paid at a time: as many as fit into one call.
 const DEBTS_AT_ONCE: usize = 64;
@@ -112,7 +111,7 @@ impl<S: Store> WithFallback<S> {
     /// Pays one debt.
     async fn pay(&self, debt: Debt, now: Now) {
         let batch = &debt.batch;
-        match self.local_cache.store().charge_after(batch, now, Duration::ZERO).await {
+        match self.local_cache.store().charge_after(batch, now, StoreWait::default()).await {
             Ok(outcome) => {
                 self.learn(batch, &outcome, now);
                 self.fallback.pay(batch);

@@ -10,6 +10,7 @@ use crate::http::dashboard::failure::Failure;
 use crate::http::edge::Edge;
 use crate::http::problem::Problem;
 use crate::policy::{ApiKeyPolicy, ApiKeyRoute, Domain};
+use crate::store::StoreWait;
 
 /// An API key as it stands.
 #[derive(Debug)]
@@ -55,7 +56,8 @@ impl KeyPage {
         let keys = keys(edge)?;
         let record = read_record(edge, id).await?;
         let last_use = keys.last_uses(&[id]).await.map_err(Problem::from)?;
-        let lineage = edge.engine.directory().lineage(&record.key.caller).await;
+        let lineage =
+            edge.engine.directory().lineage(&record.key.caller, StoreWait::patient()).await;
         let policies = edge.engine.policies();
         let prefix = prefix_of(&record);
         let mut domains = Vec::new();

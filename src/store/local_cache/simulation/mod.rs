@@ -17,7 +17,7 @@ use crate::clock::{Now, Timestamp, monotonic_now};
 use crate::limit::{Algorithm, Hits, Limit, Sliding};
 use crate::policy::{Key, Lease};
 use crate::store::embedded::Memory;
-use crate::store::{Arrival, Batch, Charge, Outcome, StoreError};
+use crate::store::{Arrival, Batch, Charge, Outcome, StoreError, StoreWait};
 
 use truth::{KEYS, SIDECARS, START_MS, Truth, event};
 
@@ -186,7 +186,7 @@ impl Store for Distant {
         &self,
         batch: &Batch,
         _now: Now,
-        _waited: Duration,
+        _wait: StoreWait,
     ) -> Result<Outcome, StoreError> {
         let Self(world) = self;
         let deadline = Duration::from_millis(DEADLINE_MS);

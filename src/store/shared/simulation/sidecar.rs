@@ -12,7 +12,7 @@ use super::world::{Distant, HEALING_MS, KEYS, START_MS, TROUBLE_MS, charge, key}
 use crate::clock::{Now, Timestamp};
 use crate::limit::Hits;
 use crate::store::shared::Shared;
-use crate::store::{Batch, Charge, Outcome};
+use crate::store::{Batch, Charge, Outcome, StoreWait};
 
 const TEND_MS: u64 = 200;
 
@@ -42,7 +42,7 @@ impl Sidecar {
     pub async fn decide(&self, batch: &Batch) -> Outcome {
         match self.shared.answer(batch, self.now()) {
             Some(outcome) => outcome,
-            None => self.shared.ask(batch, self.now(), Duration::ZERO).await.outcome,
+            None => self.shared.ask(batch, self.now(), StoreWait::default()).await.outcome,
         }
     }
 
@@ -89,7 +89,7 @@ impl Sidecar {
                 charges: std::iter::once(back).collect(),
                 gauges: Vec::new(),
             };
-            let reported = self.shared.ask(&back, self.now(), Duration::ZERO).await;
+            let reported = self.shared.ask(&back, self.now(), StoreWait::default()).await;
             assert!(reported.outcome.admitted, "what comes back is always taken");
             world.truth.lock().unwrap().ledger -= hits;
         }

@@ -12,7 +12,7 @@ use crate::clock::{Now, Timestamp, monotonic_now};
 use crate::limit::{Algorithm, Hits, Limit, Sliding};
 use crate::policy::{Key, Lease, OnOutage};
 use crate::store::embedded::Memory;
-use crate::store::{Batch, Breaker, Charge, Outcome, Store, StoreError};
+use crate::store::{Batch, Breaker, Charge, Outcome, Store, StoreError, StoreWait};
 
 pub const SIDECARS: u32 = 3;
 /// Duration of the faults, and of the time without faults after them.
@@ -227,7 +227,7 @@ impl Store for Distant {
         &self,
         batch: &Batch,
         _now: Now,
-        _waited: Duration,
+        _wait: StoreWait,
     ) -> Result<Outcome, StoreError> {
         let shard = self.shard_of(&batch.keys[0]);
         assert!(batch.keys.iter().all(|key| self.shard_of(key) == shard), "one shard at a time");
