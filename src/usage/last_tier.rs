@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Dimension, Granularity, Page, Rank, UsageQuery, View};
+use super::{Dimension, Granularity, Page, UsageQuery, View};
 use crate::clock::Timestamp;
 
 /// Tiers of a caller that are looked at, by domain.

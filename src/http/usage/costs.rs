@@ -19,6 +19,7 @@ use crate::http::extract::UrlQuery;
 use crate::http::problem::Problem;
 use crate::http::quota::check_domain;
 use crate::observe::audit::instant;
+use crate::policy::{Budget, Domain};
 use crate::usage::{Dimension, Granularity, Group, Total, UsageQuery, View};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -132,8 +133,6 @@ pub async fn costs(edge: &Edge, params: &CostsParams) -> Result<CostsBody, Probl
     let limits = asked(View::Limits, Granularity::Minute, hour_ago, &by_limit).await?;
 
     let [hours, days, months] = [&first, &days, &months].map(|reading| sums(&reading.page.groups));
-    let elapsed = |start: Timestamp| now.as_ms().saturating_sub(start.as_ms()).max(1);
-    let month_ms = start_of(now, Span::NextMonth).as_ms().saturating_sub(month.as_ms());
     let policies = edge.engine.policies();
     let domains = policies.domains().into_iter();
     let wanted =
@@ -143,23 +142,8 @@ pub async fn costs(edge: &Edge, params: &CostsParams) -> Result<CostsBody, Probl
         .filter(|(_, prices)| first.query.currency.as_deref() == Some(&*prices.currency))
         .collect();
     let items = priced.iter().map(|(domain, prices)| {
-        let of = |sums: &BTreeMap<String, u64>| sums.get(&domain.name).copied().unwrap_or_default();
-        let [hour, day_spent, month_spent] = [of(&hours), of(&days), of(&months)];
-        let projected_day = hour.saturating_mul(HOURS_OF_DAY);
-        let projected_month = scaled(month_spent, month_ms, elapsed(month));
-        let budget = prices.budget;
-        SpendBody {
-            domain: domain.name.clone(),
-            hour_micros: hour,
-            day_micros: day_spent,
-            month_micros: month_spent,
-            projected_day_micros: projected_day,
-            projected_month_micros: projected_month,
-            day_budget_micros: budget.day,
-            month_budget_micros: budget.month,
-            day: BudgetStatus::of(budget.day, day_spent, projected_day),
-            month: BudgetStatus::of(budget.month, month_spent, projected_month),
-        }
+        let spent = [&hours, &days, &months].map(|sums| sums.get(&domain.name).copied());
+        SpendBody::new(domain, prices.budget, (spent.map(Option::unwrap_or_default), now))
     });
     let items = items.collect();
     let states =
@@ -217,6 +201,32 @@ fn start_of(now: Timestamp, span: Span) -> Timestamp {
 
 fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl SpendBody {
+    /// What a domain spent in the last hour, the day and the month.
+    fn new(
+        domain: &Domain,
+        budget: Budget,
+        ([hour, day, month], now): ([u64; 3], Timestamp),
+    ) -> Self {
+        let (start, end) = (start_of(now, Span::Month).as_ms(), start_of(now, Span::NextMonth));
+        let elapsed = now.as_ms().saturating_sub(start).max(1);
+        let projected_day = hour.saturating_mul(HOURS_OF_DAY);
+        let projected_month = scaled(month, end.as_ms().saturating_sub(start), elapsed);
+        Self {
+            domain: domain.name.clone(),
+            hour_micros: hour,
+            day_micros: day,
+            month_micros: month,
+            projected_day_micros: projected_day,
+            projected_month_micros: projected_month,
+            day_budget_micros: budget.day,
+            month_budget_micros: budget.month,
+            day: BudgetStatus::of(budget.day, day, projected_day),
+            month: BudgetStatus::of(budget.month, month, projected_month),
+        }
+    }
 }
 
 impl BudgetStatus {

@@ -7,7 +7,7 @@ use super::outlook::{Comeback, Outlook, Standing as LimitStanding};
 use crate::clock::Timestamp;
 use crate::engine::{Preview, Standing, Verdict};
 use crate::limit::Algorithm;
-use crate::usage::{Dimension, Granularity, Page, Rank, UsageQuery, View};
+use crate::usage::{Dimension, Granularity, Page, UsageQuery, View};
 
 const HOUR_MS: u64 = 3_600_000;
 /// A day of a calendar has up to 25 hours.
