@@ -7,6 +7,7 @@
 
 mod cache_file;
 mod heard;
+mod pulse;
 mod server;
 mod text;
 

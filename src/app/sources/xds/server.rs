@@ -2,6 +2,7 @@
 //!
 //! The files of certificates are read for each connection, so renewed ones are in use from the next connection on.
 
+use std::future::pending;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status, Streaming};
 
 use super::heard::{HasSent, Heard};
+use super::pulse::{Pulse, PulseTimes};
 use crate::settings::XdsSettings;
 use crate::tls_client::{IdentityFiles, TlsSettings};
 use crate::version::VERSION;
@@ -38,9 +40,9 @@ pub const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.Ra
 /// Maximum time until the server has accepted a connection, with its TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pings of HTTP/2, which find a process that is stuck. Servers in Go end connections with more than one in five minutes.
-const PING_INTERVAL: Duration = Duration::from_secs(310);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Calls that find a process that is stuck.
+const PULSE: PulseTimes =
+    PulseTimes { interval: Duration::from_secs(20), timeout: Duration::from_secs(15) };
 
 /// Probes of TCP, which find a host that is gone without a word earlier.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(20);
@@ -66,6 +68,7 @@ pub struct Subscription {
     /// When the first response is late. None: it came, or that it is late was told.
     deadline: Option<Pin<Box<Sleep>>>,
     has_sent: HasSent,
+    pulse: Pulse,
     /// Whether there was no response yet.
     is_new: bool,
 }
@@ -118,9 +121,7 @@ impl Server {
         let authority = self.address();
         let endpoint = Endpoint::from_shared(format!("http://{authority}"))?
             .origin(format!("{scheme}://{authority}").parse()?)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT);
+            .connect_timeout(CONNECT_TIMEOUT);
         let has_sent = HasSent::default();
         let connector = Connector { settings: self.settings.clone(), has_sent: has_sent.clone() };
         let channel = endpoint.connect_with_connector(connector).await?;
@@ -142,6 +143,7 @@ impl Server {
             let value = AsciiMetadataValue::try_from(value.expose())?;
             request.metadata_mut().append(name, value);
         }
+        let pulse = Pulse::new(channel.clone(), PULSE);
         let mut client = AggregatedDiscoveryServiceClient::new(channel)
             .max_decoding_message_size(self.settings.message_len_max);
         let opening = async move {
@@ -149,7 +151,7 @@ impl Server {
         };
         let responses = Responses::Opening(Box::pin(opening));
         let deadline = Some(Box::pin(sleep(self.settings.response_timeout)));
-        Ok(Subscription { requests, responses, deadline, has_sent, is_new: true })
+        Ok(Subscription { requests, responses, deadline, has_sent, pulse, is_new: true })
     }
 
     fn node(&self) -> Node {
@@ -172,19 +174,24 @@ impl Subscription {
     /// The next response, or that the first one is late. It is cancel-safe.
     ///
     /// # Errors
-    /// If the stream ends, or the first response is late and the server has not sent anything at all.
+    /// If the stream ends, the server is stuck, or the first response is late and the server has not sent anything at all.
     pub async fn next(&mut self) -> Result<Arrival, Status> {
-        let response = match &mut self.deadline {
-            None => Some(self.responses.next().await?),
-            Some(deadline) => select! {
-                biased;
-                response = self.responses.next() => Some(response?),
-                () = deadline => None,
-            },
+        let silent = || Status::deadline_exceeded("the server does not answer");
+        let late = async {
+            match &mut self.deadline {
+                Some(deadline) => deadline.await,
+                None => pending().await,
+            }
+        };
+        let response = select! {
+            biased;
+            response = self.responses.next() => Some(response?),
+            () = late => None,
+            () = self.pulse.stopped() => return Err(silent()),
         };
         let Some(response) = response else {
             if !self.has_sent.get() {
-                return Err(Status::deadline_exceeded("the server does not answer"));
+                return Err(silent());
             }
             self.deadline = None;
             return Ok(Arrival::Silence);
@@ -282,5 +289,44 @@ fn authority(settings: &XdsSettings) -> String {
         Some((host, port)) if host.contains(':') => format!("[{host}]:{port}"),
         Some((host, port)) => format!("{host}:{port}"),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// An empty frame of settings, with which a server of HTTP/2 begins.
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+    #[tokio::test]
+    async fn a_server_that_gets_stuck_is_left_within_a_minute() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stuck = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(&SETTINGS).await.unwrap();
+            // It reads, and never answers.
+            let mut bytes = [0; 1_024];
+            while stream.read(&mut bytes).await.is_ok_and(|len| 0 < len) {}
+        });
+        let settings =
+            XdsSettings { server: Some(("127.0.0.1".to_owned(), port)), ..XdsSettings::default() };
+        let mut subscription = Server::new(settings).subscribe().await.unwrap();
+        while !subscription.has_sent.get() {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::pause();
+        let start = Instant::now();
+        assert!(matches!(subscription.next().await, Ok(Arrival::Silence)));
+        let error = subscription.next().await.err().unwrap();
+        assert_eq!(error.message(), "the server does not answer");
+        let elapsed = start.elapsed();
+        assert!((30..=60).contains(&elapsed.as_secs()), "{elapsed:?}");
+        stuck.abort();
     }
 }
