@@ -1,6 +1,7 @@
 //! Requests through a real Envoy, or to the gRPC and HTTP ports of a running process.
 
 mod ai;
+mod ai_gateway;
 mod alerts;
 mod api_commands;
 pub mod api_keys;

@@ -25,8 +25,9 @@ const API_KEYS_PAGE: &str = "config/api-keys.md";
 const RESOURCES_PAGE: &str = "config/resources.md";
 
 /// Other pages with links.
-const OTHER_PAGES: [&str; 17] = [
+const OTHER_PAGES: [&str; 18] = [
     API_KEYS_PAGE,
+    "config/ai-gateway.md",
     "config/alerts.md",
     CALLERS_PAGE,
     PROVIDERS_PAGE,

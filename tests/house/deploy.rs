@@ -12,7 +12,11 @@ use crate::support::{envoy, tollgate};
 /// The oldest Kubernetes that supports all fields of the manifests, and the newest available.
 pub const KUBERNETES: [&str; 2] = ["1.30.0", "1.37.0"];
 
-const MANIFESTS: [&str; 2] = ["deploy/kubernetes/shared.yaml", "deploy/kubernetes/sidecar.yaml"];
+const MANIFESTS: [&str; 3] =
+    ["deploy/kubernetes/shared.yaml", "deploy/kubernetes/sidecar.yaml", AI_GATEWAY];
+
+/// Its policies come by xDS.
+const AI_GATEWAY: &str = "deploy/ai-gateway/ratelimit.yaml";
 
 /// The documents of a YAML file.
 fn read(path: &str) -> Vec<Value> {
@@ -54,7 +58,7 @@ fn kubernetes_accepts_every_manifest() {
 
 #[test]
 fn every_policy_in_a_manifest_passes_the_check() {
-    for manifest in MANIFESTS {
+    for manifest in MANIFESTS.into_iter().filter(|manifest| *manifest != AI_GATEWAY) {
         let folder = TempDir::new().unwrap();
         for document in read(manifest).iter().filter(|one| one["kind"] == "ConfigMap") {
             for (name, text) in document["data"].as_object().unwrap() {

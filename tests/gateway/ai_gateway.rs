@@ -1,0 +1,193 @@
+//! Quotas of Envoy AI Gateway: its resources by xDS, and a real Envoy that asks before a request and debits the tokens when
+//! the stream is done, as AI Gateway configures it.
+
+use std::fs;
+
+use envoy_types::pb::ratelimit::config::ratelimit::v3::{
+    RateLimitConfig, RateLimitDescriptor, RateLimitUnit,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::ads::{Ads, domain, limit, rule};
+use crate::support::ask::DomainClient;
+use crate::support::client::{Answer, Http};
+use crate::support::eventually;
+use crate::support::gateway::{Gateway, tcp};
+use crate::support::store::Store;
+use crate::support::tollgate::Tollgate;
+
+const DOMAIN: &str = "ai-gateway-quota";
+const NODE: &str = "envoy-ai-gateway-ratelimit";
+const BACKEND: &str = "backend_name";
+const MODEL: &str = "model_name_override";
+
+/// A quota for a model at each backend.
+fn quotas(backends: &[(&str, u32)]) -> RateLimitConfig {
+    let of = |(backend, tokens): &(&str, u32)| {
+        let quota = RateLimitDescriptor {
+            quota_mode: true,
+            ..limit(MODEL, "gpt", *tokens, RateLimitUnit::Day)
+        };
+        rule(BACKEND, backend, vec![quota])
+    };
+    domain(DOMAIN, backends.iter().map(of).collect())
+}
+
+async fn served(ads: &Ads, store: &Store, flags: &[&str]) -> Tollgate {
+    let server = ads.address.to_string();
+    let own = ["--policy-source", "xds", "--xds-server", &server, "--xds-node-id", NODE];
+    let own = [&own[..], &["--start-without-policies"], flags].concat();
+    Tollgate::serve_with("ignored: true", store, &own).await
+}
+
+/// An Envoy whose filter asks for each backend before the request, and debits the used one afterwards. Filters before it set
+/// the metadata that AI Gateway's processor sets: of headers of the request, and of the answer.
+async fn gateway(tollgate: &Tollgate, backends: &[&str]) -> Option<Gateway> {
+    let generic = |key: &str, value: &str| json!({ "generic_key": { "descriptor_key": key, "descriptor_value": value } });
+    let metadata = |key: &str, name: &str| {
+        json!({ "metadata": { "descriptor_key": key, "source": "DYNAMIC", "metadata_key":
+            { "key": "io.envoy.ai_gateway", "path": [{ "key": name }] } } })
+    };
+    let asks = backends
+        .iter()
+        .map(|backend| json!({ "actions": [generic(BACKEND, backend), generic(MODEL, "gpt")] }));
+    let debit = json!({
+        "actions": [metadata(BACKEND, "ai_service_backend_name"), metadata(MODEL, MODEL)],
+        "hits_addend": { "format": "%DYNAMIC_METADATA(io.envoy.ai_gateway:quota_cost)%" },
+        "apply_on_stream_done": true
+    });
+    let limits: Value = asks.chain([debit]).collect();
+    let at = |name: &str| format!("type.googleapis.com/envoy.extensions.filters.http.{name}");
+    let named = |header: &str, key: &str| {
+        json!({ "header": header, "on_header_present":
+            { "metadata_namespace": "io.envoy.ai_gateway", "key": key, "type": "STRING" } })
+    };
+    let request = json!({
+        "name": "envoy.filters.http.header_to_metadata",
+        "typed_config": {
+            "@type": at("header_to_metadata.v3.Config"),
+            "request_rules": [named("x-backend", "ai_service_backend_name"), named("x-model", MODEL)]
+        }
+    });
+    let cost = json!({ "metadata_namespace": "io.envoy.ai_gateway", "key": "quota_cost", "type": "NUMBER" });
+    let selectors = json!([{ "key": "usage" }, { "key": "total_tokens" }]);
+    let response = json!({
+        "name": "envoy.filters.http.json_to_metadata",
+        "typed_config": {
+            "@type": at("json_to_metadata.v3.JsonToMetadata"),
+            "response_rules": { "rules": [{ "selectors": selectors, "on_present": cost }] }
+        }
+    });
+    let config = include_str!("../support/gateway.yaml")
+        .replace("domain: gate", &format!("domain: {DOMAIN}"));
+    let place = "                  - name: envoy.filters.http.ratelimit\n";
+    assert_eq!(config.matches(place).count(), 1);
+    let indent = " ".repeat(18);
+    let config =
+        config.replace(place, &format!("{indent}- {request}\n{indent}- {response}\n{place}"));
+    Gateway::of(&config, &limits, &[tcp(tollgate.grpc_address)]).await
+}
+
+/// Requests an answer of 31 tokens from a backend.
+async fn ask(gateway: &Gateway, backend: &str) -> Answer {
+    let headers = [("x-backend", backend), ("x-model", "gpt"), ("x-total-tokens", "31")];
+    gateway.caller.get("/v1/chat/completions", &headers).await
+}
+
+/// Waits until the quota of a backend has so many tokens left.
+async fn left(client: &mut DomainClient, backend: &str, left: u32) {
+    let descriptor = format!("{BACKEND}={backend},{MODEL}=gpt");
+    eventually(&format!("{left} tokens left"), async || {
+        (client.remaining(&[&*descriptor]).await == [left]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_quota_is_asked_before_and_debited_when_the_stream_is_done() {
+    for store in Store::every() {
+        let ads = Ads::start().await;
+        let tollgate = served(&ads, &store, &[]).await;
+        ads.send("1", &[quotas(&[("default/openai", 100)])]);
+        ads.accepted("1").await;
+        assert_eq!(ads.requests()[0].node.as_ref().unwrap().id, NODE);
+        let Some(gateway) = gateway(&tollgate, &["default/openai"]).await else { return };
+        let mut client = DomainClient::new(&tollgate, DOMAIN).await;
+        // Each request costs 1, and its 31 tokens afterwards.
+        for rest in [68, 36, 4, 0] {
+            assert_eq!(ask(&gateway, "default/openai").await.status, 200);
+            left(&mut client, "default/openai", rest).await;
+        }
+        assert_eq!(ask(&gateway, "default/openai").await.status, 429);
+        assert_eq!(gateway.upstream.served(), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_request_passes_while_any_of_its_backends_has_quota() {
+    let ads = Ads::start().await;
+    let tollgate = served(&ads, &Store::Embedded, &[]).await;
+    ads.send("1", &[quotas(&[("default/first", 30), ("default/second", 60)])]);
+    ads.accepted("1").await;
+    let backends = ["default/first", "default/second"];
+    let Some(gateway) = gateway(&tollgate, &backends).await else { return };
+    let mut client = DomainClient::new(&tollgate, DOMAIN).await;
+    assert_eq!(ask(&gateway, "default/first").await.status, 200);
+    left(&mut client, "default/first", 0).await;
+    // The first is used up. The second had 1 of each request, too.
+    for rest in [27, 0] {
+        assert_eq!(ask(&gateway, "default/second").await.status, 200);
+        left(&mut client, "default/second", rest).await;
+    }
+    assert_eq!(ask(&gateway, "default/second").await.status, 429);
+}
+
+/// config/ai-gateway.md says how far a quota may be exceeded.
+#[tokio::test]
+async fn requests_at_once_exceed_a_quota_by_their_answers() {
+    for store in Store::every() {
+        let ads = Ads::start().await;
+        let tollgate = served(&ads, &store, &[]).await;
+        ads.send("1", &[quotas(&[("default/openai", 100)])]);
+        ads.accepted("1").await;
+        let mut client = DomainClient::new(&tollgate, DOMAIN).await;
+        let descriptor = format!("{BACKEND}=default/openai,{MODEL}=gpt");
+        for _ in 0..10 {
+            assert!(client.ask(&[&*descriptor], 1).await.passed);
+        }
+        // 41, 72, and 103 of 100; the other 217 tokens have been spent, and are not counted.
+        for _ in 0..10 {
+            client.debit(&[&*descriptor], 31).await;
+        }
+        let url = format!("http://{}/metrics", tollgate.http_address);
+        let metrics = Http::new().get(&url, &[]).await.text();
+        let refused =
+            metrics.lines().find(|line| line.starts_with("tollgate_refused_debits_total{"));
+        assert!(refused.is_some_and(|line| line.ends_with(" 7")), "{refused:?}");
+        assert!(!client.ask(&[&*descriptor], 1).await.passed);
+    }
+}
+
+#[tokio::test]
+async fn an_overlay_adds_a_budget_to_a_quota() {
+    let page = fs::read_to_string("config/ai-gateway.md").unwrap();
+    let text = page.split("```yaml\n").map(|part| part.split("```").next().unwrap());
+    let text = text.into_iter().find(|text| text.starts_with("domain: ai-gateway-quota")).unwrap();
+    assert_eq!(text.matches("5000000/month").count(), 1);
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("quotas.yaml");
+    fs::write(&file, text.replace("5000000/month", "40/month")).unwrap();
+    let ads = Ads::start().await;
+    let overlays = ["--policy-overlays", file.to_str().unwrap()];
+    let tollgate = served(&ads, &Store::Embedded, &overlays).await;
+    ads.send("1", &[quotas(&[("default/openai", 1_000)])]);
+    ads.accepted("1").await;
+    let Some(gateway) = gateway(&tollgate, &["default/openai"]).await else { return };
+    let mut client = DomainClient::new(&tollgate, DOMAIN).await;
+    for rest in [8, 0] {
+        assert_eq!(ask(&gateway, "default/openai").await.status, 200);
+        left(&mut client, "default/openai", rest).await;
+    }
+    assert_eq!(ask(&gateway, "default/openai").await.status, 429);
+}
