@@ -176,6 +176,7 @@ impl AlertTask {
             AlertSignal::Spend
             | AlertSignal::Budget
             | AlertSignal::Spike
+            | AlertSignal::CallerRefused
             | AlertSignal::Forecast => self.alerts.past.of(rule),
             AlertSignal::Refused
             | AlertSignal::Errors

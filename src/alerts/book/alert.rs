@@ -224,6 +224,9 @@ impl OpenAlert {
                 let caller = about("caller");
                 format!("{caller} sends more than usual: {value} deviations above its median")
             }
+            "caller_refused" => {
+                format!("{value} of the requests of {} are refused", about("caller"))
+            }
             "forecast" => {
                 format!("{} of {} will be used up in {value}", about("limit"), about("caller"))
             }

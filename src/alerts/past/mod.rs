@@ -3,7 +3,11 @@
 //! Reading usage may take seconds, so it is a task apart, and [`UsageSeen`] has what it saw last.
 
 mod forecast;
+mod hour;
+#[cfg(test)]
+mod month;
 mod names;
+mod refused;
 mod replay;
 mod seen;
 mod sources;

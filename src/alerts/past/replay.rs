@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::names::{caller_of, filters, labels};
+use super::refused::refused_percent;
 use super::sources::UsageSources;
 use super::spend::{currencies, query, value};
 use super::spike::{WEEKS, deviations, weeks_of};
@@ -84,6 +85,7 @@ pub async fn replay(
     let (oldest, hours, how) = match rule.signal {
         AlertSignal::Refused | AlertSignal::Errors => past.shares().await?,
         AlertSignal::Denials => past.denials().await?,
+        AlertSignal::CallerRefused => past.caller_shares().await?,
         AlertSignal::Spend | AlertSignal::Budget => past.spend().await?,
         AlertSignal::Spike => past.spikes().await?,
         signal => return Err(NotReplayed::Signal { signal }),
@@ -127,6 +129,17 @@ impl Past<'_> {
         };
         let how = "the average of each hour; bursts within an hour are not seen";
         Ok((page.from, by_hour(page.groups.iter().filter_map(seen)), how))
+    }
+
+    /// The refused part of the requests of each caller.
+    async fn caller_shares(&self) -> Result<(Timestamp, Hours, &'static str), SumsError> {
+        let dimensions = vec![Dimension::Domain, Dimension::Caller];
+        let page = self.read(self.query(dimensions, self.from)).await?;
+        let seen = |(group, total): &(Group, Total)| {
+            let value = refused_percent(self.rule, total)?;
+            Some((group.start?, Seen { labels: labels(&caller_of(group)?), value }))
+        };
+        Ok((page.from, by_hour(page.groups.iter().filter_map(seen)), "the share of each hour"))
     }
 
     /// What was spent in each hour, or since midnight.

@@ -8,15 +8,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::hour::of_hour;
 use super::names::{CallerOf, caller_of, filters, labels};
 use super::sources::UsageSources;
 use crate::alerts::conditions::Seen;
 use crate::clock::Timestamp;
 use crate::policy::AlertRule;
 use crate::store::sums::SumsError;
-use crate::usage::{Dimension, Granularity, Rank, UsageQuery, View};
+use crate::usage::{Dimension, Granularity, Rank, UsageQuery};
 
 /// Weeks before an hour that it is compared with.
 pub const WEEKS: u64 = 12;
@@ -148,16 +148,6 @@ async fn weeks_before(
     Ok(weeks)
 }
 
-/// The query of all requests in an hour.
-fn of_hour(hour: u64) -> UsageQuery {
-    let from = Granularity::Hour.start_of(hour);
-    UsageQuery {
-        to: from.after(Duration::from_secs(3_600)),
-        named_only: true,
-        ..UsageQuery::since(View::Requests, Granularity::Hour, from)
-    }
-}
-
 /// The counts of the same hour of the weeks before in the counts of all hours, newest first.
 pub fn weeks_of(hours: &BTreeMap<u64, u64>, hour: u64) -> Vec<u64> {
     let before = (1..=WEEKS).filter_map(|week| hour.checked_sub(week * HOURS_OF_WEEK));
@@ -166,6 +156,8 @@ pub fn weeks_of(hours: &BTreeMap<u64, u64>, hour: u64) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::alerts::past::testing::{Counted, rule};
 

@@ -48,9 +48,19 @@ impl Counted {
 
     /// Sends the same request so many times, and stores what was counted.
     pub async fn ask(&self, descriptors: &[&str], times: u32) {
+        self.send(descriptors, times).await;
+        self.store().await;
+    }
+
+    /// Sends the same request so many times.
+    pub async fn send(&self, descriptors: &[&str], times: u32) {
         for _ in 0..times {
             self.bench.ask_for(descriptors).await;
         }
+    }
+
+    /// Stores what was counted.
+    pub async fn store(&self) {
         let now = self.now();
         self.sink.drain(&mut Vec::new(), &mut |records| {
             self.sources.memory.add(records, now);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::forecast::forecast;
+use super::refused::refused;
 use super::seen::UsageSeen;
 use super::sources::UsageSources;
 use super::spend::spend;
@@ -76,6 +77,7 @@ impl UsageWatcher {
             let alert = &*rule.name;
             let seen = match rule.signal {
                 AlertSignal::Forecast => told(forecast(&sources, engine, rule, now).await),
+                AlertSignal::CallerRefused => told(refused(&sources, rule, now).await),
                 AlertSignal::Spike => told(self.spikes.spikes(&sources, rule, now).await),
                 _ => told(spend(&sources, &engine.policies(), rule, now).await),
             };

@@ -254,6 +254,9 @@ alerts:
         check(&money("by: caller"), &[(2, "`by` must be provider or tier")]);
         check(&money("top: 5"), &[(2, "`top` has no effect with `when: spend`")]);
         check("alerts:\n  a: { when: forecast, below: 3d, limit: plan, top: 9 }", &[]);
+        check("alerts:\n  a: { when: caller_refused, above: 50%, top: 9, least: 9, tier: t }", &[]);
+        check("alerts:\n  a: { when: caller_refused, above: 50 }", &[(2, "use a percentage")]);
+        check("alerts:\n  a: { when: caller_refused, above: 100% }", &[(2, "it never fires")]);
         check("alerts:\n  a: { when: forecast, below: 3 }", &[(2, "use a duration")]);
         check("alerts:\n  a: { when: budget, above: 100 }", &[(2, "use a percentage")]);
         check("alerts:\n  a: { when: spike, above: 6, top: 10, least: 50, tier: free }", &[]);

@@ -39,9 +39,9 @@ pub struct AlertRule {
     pub filter: AlertFilter,
     /// Of rules about money: an alert for each of these.
     pub by: Option<AlertSplit>,
-    /// Of `spike` and `forecast`: how many of the busiest callers are followed.
+    /// Of `spike`, `caller_refused` and `forecast`: how many of the busiest callers are followed.
     pub top: usize,
-    /// Of `spike`: the least number of requests in an hour.
+    /// Of `spike` and `caller_refused`: the least number of requests in an hour.
     pub least: u64,
     pub severity: AlertSeverity,
     /// The names of the channels that are notified.
@@ -231,7 +231,10 @@ impl AlertSeverity {
 impl AlertSignal {
     /// Whether it is read from stored usage.
     pub fn is_of_usage(self) -> bool {
-        matches!(self, Self::Spend | Self::Budget | Self::Spike | Self::Forecast)
+        matches!(
+            self,
+            Self::Spend | Self::Budget | Self::Spike | Self::CallerRefused | Self::Forecast
+        )
     }
 
     /// Its word.

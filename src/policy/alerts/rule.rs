@@ -57,7 +57,7 @@ pub fn compile_rule(
     }
     let over = file.over.as_ref().and_then(|text| over(reader, text, signal));
     let bounds = keys.unit.map(|unit| bounds(reader, file, unit));
-    if matches!(signal, AlertSignal::Refused | AlertSignal::Errors)
+    if matches!(signal, AlertSignal::Refused | AlertSignal::Errors | AlertSignal::CallerRefused)
         && let Some(above) = &file.above
         && bounds.flatten().is_some_and(|bounds| bounds.is_above && 100.0 <= bounds.fires)
     {

@@ -45,6 +45,9 @@ impl AlertSignal {
             Self::Spend => (Some(AlertUnit::Number), Some(60 * MINUTE), SPEND),
             Self::Budget => (Some(AlertUnit::Percent), Some(60 * MINUTE), SPEND),
             Self::Spike => (Some(AlertUnit::Number), None, &["domain", "tier", "top", "least"]),
+            Self::CallerRefused => {
+                (Some(AlertUnit::Percent), None, &["domain", "tier", "top", "least"])
+            }
             Self::Forecast => (Some(AlertUnit::Time), None, &["domain", "limit", "tier", "top"]),
             Self::StoreDown | Self::ConfigInvalid => (None, None, &[]),
         };

@@ -207,6 +207,8 @@ words! {
         /// The requests of a caller in an hour, against its own past: deviations above the median of the same hour of the
         /// weeks before.
         Spike = "spike",
+        /// The refused part of the requests of a caller in an hour, in percent.
+        CallerRefused = "caller_refused",
         /// The time until a limit of a caller is used up, by its forecast.
         Forecast = "forecast",
     }

@@ -1,5 +1,6 @@
 //! Alerts: thresholds and other rules, and their notifications at real receivers.
 
+mod abuse;
 mod channels;
 mod check;
 mod delivery;
