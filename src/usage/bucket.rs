@@ -1,5 +1,6 @@
 //! The sums of one minute, hour or day: for the busiest callers one by one, for the others together.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
@@ -25,14 +26,6 @@ pub struct Bucket {
     caller_bytes: usize,
 }
 
-/// Counts of one series and caller.
-#[derive(Clone, Copy, Debug)]
-pub struct Addition<'r> {
-    pub series: SeriesId,
-    pub caller: Option<&'r str>,
-    pub counts: Counts,
-}
-
 /// The name of a row in one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowName<'a> {
@@ -48,34 +41,38 @@ impl Bucket {
         self.rows.len() + self.other.len()
     }
 
-    /// Adds counts. If callers take more than `bytes_max`, the busiest ones are kept in half of it.
-    pub fn add(&mut self, addition: &Addition<'_>, bytes_max: usize) {
-        let Addition { series, caller, counts } = *addition;
-        let counts = &counts;
-        let Some(caller) = caller else {
-            return self.rows.entry(series).or_default().add(counts);
-        };
-        let rows = self.callers.get_mut(caller);
-        let row = rows.and_then(|rows| rows.iter_mut().find(|(id, _)| *id == series));
-        if let Some((_, row)) = row {
-            return row.add(counts);
+    /// Adds counts by series. If callers take more than `bytes_max`, the busiest ones are kept in half of it.
+    pub fn add(&mut self, caller: Option<&str>, counts: &[(SeriesId, Counts)], bytes_max: usize) {
+        let Some(caller) = caller else { return add_all(&mut self.rows, counts) };
+        if let Some(rows) = self.callers.get_mut(caller) {
+            let missing =
+                counts.iter().filter(|(id, _)| !rows.iter().any(|(known, _)| known == id));
+            if self.caller_bytes + missing.count() * ROW_BYTES <= bytes_max {
+                self.caller_bytes += add_rows(rows, counts) * ROW_BYTES;
+                return;
+            }
         }
-        let most = CALLER_BYTES + caller.len() + ROW_BYTES;
+        self.add_beyond(caller, counts, bytes_max);
+    }
+
+    /// Adds counts of a caller that has no place yet, for itself or for some of its series.
+    fn add_beyond(&mut self, caller: &str, counts: &[(SeriesId, Counts)], bytes_max: usize) {
+        // Of a known caller, more than it takes.
+        let most = CALLER_BYTES + caller.len() + counts.len() * ROW_BYTES;
         if bytes_max < self.caller_bytes + most {
             self.keep_busiest(bytes_max / 2);
         }
         if bytes_max < self.caller_bytes + most {
-            return self.other.entry(series).or_default().add(counts);
+            return add_all(&mut self.other, counts);
         }
-        if !self.callers.contains_key(caller) {
-            self.callers.insert(caller.into(), Vec::new());
-            self.caller_bytes += CALLER_BYTES + caller.len();
-        }
-        if let Some(rows) = self.callers.get_mut(caller) {
-            rows.reserve_exact(1);
-            rows.push((series, *counts));
-            self.caller_bytes += ROW_BYTES;
-        }
+        let rows = match self.callers.entry(caller.into()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                self.caller_bytes += CALLER_BYTES + caller.len();
+                new.insert(Vec::with_capacity(counts.len()))
+            }
+        };
+        self.caller_bytes += add_rows(rows, counts) * ROW_BYTES;
     }
 
     /// Every row, with its caller.
@@ -94,10 +91,8 @@ impl Bucket {
             self.callers.keys().filter(|name| is_erased(name)).cloned().collect();
         for name in erased {
             let rows = self.callers.remove(&name).unwrap_or_default();
-            self.caller_bytes -= CALLER_BYTES + name.len() + rows.len() * ROW_BYTES;
-            for (series, counts) in &rows {
-                self.other.entry(*series).or_default().add(counts);
-            }
+            self.caller_bytes -= bytes_of(&name, &rows);
+            add_all(&mut self.other, &rows);
             names.insert(name.into());
         }
     }
@@ -117,24 +112,70 @@ impl Bucket {
 
     /// Keeps the callers with the most requests, as far as memory allows, and sums the others.
     fn keep_busiest(&mut self, bytes_max: usize) {
-        let mut callers: Vec<_> = std::mem::take(&mut self.callers).into_iter().collect();
-        let requests = |rows: &[(SeriesId, Counts)]| -> u64 {
-            rows.iter().map(|(_, counts)| counts.requests).sum()
-        };
-        callers.sort_by_cached_key(|(_, rows)| std::cmp::Reverse(requests(rows)));
-        self.caller_bytes = 0;
-        for (name, rows) in callers {
-            let bytes = CALLER_BYTES + name.len() + rows.len() * ROW_BYTES;
-            if self.caller_bytes + bytes <= bytes_max {
-                self.caller_bytes += bytes;
-                self.callers.insert(name, rows);
-            } else {
-                for (series, counts) in &rows {
-                    self.other.entry(*series).or_default().add(counts);
-                }
+        let mut sizes: Vec<_> = self
+            .callers
+            .iter()
+            .map(|(name, rows)| (requests(rows), bytes_of(name, rows)))
+            .collect();
+        sizes.sort_unstable_by(|one, other| other.cmp(one));
+        // The fewest requests of a caller that has a place, and the bytes for callers with as many.
+        let (mut least, mut of_equals) = (u64::MAX, bytes_max);
+        let mut left = bytes_max;
+        for (requests, bytes) in sizes {
+            if requests != least {
+                (least, of_equals) = (requests, left);
+            }
+            if left < bytes {
+                break;
+            }
+            left -= bytes;
+        }
+        let mut kept = 0;
+        let other = &mut self.other;
+        self.callers.retain(|name, rows| {
+            let (requests, bytes) = (requests(rows), bytes_of(name, rows));
+            if requests < least || (requests == least && of_equals < bytes) {
+                add_all(other, rows);
+                return false;
+            }
+            if requests == least {
+                of_equals -= bytes;
+            }
+            kept += bytes;
+            true
+        });
+        self.caller_bytes = kept;
+    }
+}
+
+fn requests(rows: &[(SeriesId, Counts)]) -> u64 {
+    rows.iter().map(|(_, counts)| counts.requests).sum()
+}
+
+/// The memory of a caller.
+fn bytes_of(name: &str, rows: &[(SeriesId, Counts)]) -> usize {
+    CALLER_BYTES + name.len() + rows.len() * ROW_BYTES
+}
+
+fn add_all(rows: &mut Rows, counts: &[(SeriesId, Counts)]) {
+    for (series, counts) in counts {
+        rows.entry(*series).or_default().add(counts);
+    }
+}
+
+/// Adds counts to the rows of a caller, which take no more memory than they need. Returns how many are new.
+fn add_rows(rows: &mut Vec<(SeriesId, Counts)>, counts: &[(SeriesId, Counts)]) -> usize {
+    let before = rows.len();
+    for (series, counts) in counts {
+        match rows.iter_mut().find(|(id, _)| id == series) {
+            Some((_, row)) => row.add(counts),
+            None => {
+                rows.reserve_exact(1);
+                rows.push((*series, *counts));
             }
         }
     }
+    rows.len() - before
 }
 
 #[cfg(test)]
@@ -143,9 +184,10 @@ mod tests {
 
     const BYTES_MAX: usize = 64 * 1024;
 
-    /// One request.
-    fn one(series: SeriesId, caller: Option<&str>) -> Addition<'_> {
-        Addition { series, caller, counts: Counts { requests: 1, ..Counts::default() } }
+    /// Adds a request.
+    fn add(bucket: &mut Bucket, series: SeriesId, caller: Option<&str>, bytes_max: usize) {
+        let counts = Counts { requests: 1, ..Counts::default() };
+        bucket.add(caller, &[(series, counts)], bytes_max);
     }
 
     fn requests(bucket: &Bucket, of: RowName<'_>) -> u64 {
@@ -157,16 +199,16 @@ mod tests {
     fn a_flood_of_callers_takes_no_more_memory_and_hides_no_busy_caller() {
         let mut bucket = Bucket::default();
         for flood in 0..100_000_u32 {
-            bucket.add(&one(0, Some(&format!("flood-{flood:0200}"))), BYTES_MAX);
+            add(&mut bucket, 0, Some(&format!("flood-{flood:0200}")), BYTES_MAX);
             if flood % 10 == 0 {
-                bucket.add(&one(0, Some("busy")), BYTES_MAX);
-                bucket.add(&one(flood % 7, None), BYTES_MAX);
+                add(&mut bucket, 0, Some("busy"), BYTES_MAX);
+                add(&mut bucket, flood % 7, None, BYTES_MAX);
             }
             assert!(bucket.caller_bytes <= BYTES_MAX);
         }
         let bytes = bucket.callers.iter().map(|(name, rows)| {
             assert_eq!(rows.capacity(), rows.len());
-            CALLER_BYTES + name.len() + rows.len() * ROW_BYTES
+            bytes_of(name, rows)
         });
         assert_eq!(bytes.sum::<usize>(), bucket.caller_bytes);
         assert_eq!(requests(&bucket, RowName::Name("busy")), 10_000);
@@ -180,7 +222,7 @@ mod tests {
     fn an_erased_caller_is_summed_without_its_name() {
         let mut bucket = Bucket::default();
         for caller in ["a", "b", "a"] {
-            bucket.add(&one(0, Some(caller)), BYTES_MAX);
+            add(&mut bucket, 0, Some(caller), BYTES_MAX);
         }
         let mut names = BTreeSet::new();
         bucket.erase(&|caller| caller == "a", &mut names);
@@ -194,9 +236,9 @@ mod tests {
     fn a_caller_beyond_the_bound_by_itself_is_summed() {
         let mut bucket = Bucket::default();
         for series in 0..1_000 {
-            bucket.add(&one(series, Some("many")), 4_096);
+            add(&mut bucket, series, Some("many"), 4_096);
         }
-        bucket.add(&one(0, Some(&"x".repeat(10_000))), 4_096);
+        add(&mut bucket, 0, Some(&"x".repeat(10_000)), 4_096);
         assert!(bucket.caller_bytes <= 4_096);
         let all: u64 = bucket.rows().map(|(_, _, counts)| counts.requests).sum();
         assert_eq!(all, 1_001);

@@ -12,10 +12,10 @@ use crate::clock::Timestamp;
 use crate::engine::{ChargeRecord, Code, DecisionRecord};
 use crate::limit::Hits;
 
-use super::bucket::{Addition, Bucket};
+use super::bucket::Bucket;
 use super::counts::Counts;
 use super::granularity::Granularity;
-use super::series::{Outcome, Series, SeriesTable, Subject};
+use super::series::{Outcome, Series, SeriesId, SeriesTable, Subject};
 
 /// Maximum number of rows of a granularity without a caller, some 180 bytes each.
 const ROWS_MAX: usize = 8_192;
@@ -57,6 +57,9 @@ struct Ring {
     whole_from: Timestamp,
 }
 
+/// The additions of most records.
+const PARTS: usize = 4;
+
 /// The addition of a record to a series.
 type Part<'r> = (Series<&'r str>, Counts);
 
@@ -80,13 +83,12 @@ impl Rollups {
         for record in records {
             self.requests = self.requests.saturating_add(1);
             let at = record.at.clamp(earliest, now.after(SKEW_MAX));
-            for (series, counts) in parts(record) {
-                let series = self.series.id(series);
-                let counts = Counts { last_at: at, ..counts };
-                let addition = Addition { series, caller: record.caller.as_deref(), counts };
-                let callers = self.callers;
-                self.rings.iter_mut().for_each(|ring| ring.add(addition, at, callers));
-            }
+            let counts: SmallVec<[_; PARTS]> = parts(record)
+                .into_iter()
+                .map(|(series, counts)| (self.series.id(series), Counts { last_at: at, ..counts }))
+                .collect();
+            let (caller, callers) = (record.caller.as_deref(), self.callers);
+            self.rings.iter_mut().for_each(|ring| ring.add((caller, &counts), at, callers));
         }
     }
 
@@ -154,18 +156,21 @@ impl Rollups {
 }
 
 impl Ring {
-    fn add(&mut self, mut addition: Addition<'_>, at: Timestamp, callers: CallerBytes) {
+    fn add(
+        &mut self,
+        (caller, counts): (Option<&str>, &[(SeriesId, Counts)]),
+        at: Timestamp,
+        callers: CallerBytes,
+    ) {
         let bytes_max = match self.granularity {
             Granularity::Minute => 0,
             Granularity::Hour => callers.hour_max,
             Granularity::Day => callers.day_max,
         };
-        if !self.granularity.has_callers() {
-            addition.caller = None;
-        }
+        let caller = caller.filter(|_| self.granularity.has_callers());
         let bucket = self.buckets.entry(self.granularity.start(at)).or_default();
         let before = bucket.len();
-        bucket.add(&addition, bytes_max);
+        bucket.add(caller, counts, bytes_max);
         self.rows += bucket.len() - before;
         // The last one stays: it has at most two rows of each series.
         while ROWS_MAX < self.rows && 1 < self.buckets.len() {
@@ -186,7 +191,7 @@ fn skew_ms() -> u64 {
 }
 
 /// The additions of a record: its request, and each limit that applied to it.
-fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; 4]> {
+fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; PARTS]> {
     let outcome = match (record.code, record.reason) {
         (Code::Ok, _) => Outcome::Allowed,
         (Code::OverLimit, reason) => Outcome::Refused(reason.unwrap_or_default()),
