@@ -35,6 +35,12 @@ impl Reported {
         };
         self.code == Code::OverLimit && refusal(self) == refusal(other)
     }
+
+    /// Whether a limit refuses, or would if it were enforced.
+    pub fn tells_refusal(&self) -> bool {
+        let mut limits = self.metadata["limits"].as_array().into_iter().flatten();
+        self.code == Code::OverLimit || limits.any(|limit| limit["over"] == true)
+    }
 }
 
 /// Reasons, from what waiting helps most to what it never helps.

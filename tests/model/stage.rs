@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate::clock::{Clock, Now, Timestamp};
-use tollgate::engine::{Code, Descriptor, HitsSource, Request};
+use tollgate::engine::{Descriptor, HitsSource, Request};
 use tollgate::limit::Hits;
 use tollgate::store::{Gift, GiftState};
 
@@ -211,15 +211,14 @@ impl Stage {
     }
 
     /// Whether masters of a cluster may differ in a request, which is no difference then: where hits that come back meet
-    /// a key, and where one refuses what settles or extends a reservation on another.
+    /// a key, and where one refuses what settles or extends a reservation on another, or would refuse it if it were enforced.
     fn is_split(&self, ask: &Ask) -> bool {
         let (mut model, on) = (self.model.clone(), (&self.world, &self.people));
         let gives_back = ask.parts.iter().any(|part| part.hits < 0) && self.world.retries.is_some();
         let mut entries = ask.parts.iter().flat_map(|part| &part.entries);
         let may_settle = self.world.has_holdings() && entries.any(|(key, _)| key == ID_KEY);
         1 < model.records(on, ask, self.now_ms)
-            && (gives_back
-                || may_settle && model.answer(on, ask, self.now_ms).code == Code::OverLimit)
+            && (gives_back || may_settle && model.answer(on, ask, self.now_ms).tells_refusal())
     }
 
     /// Asks everybody.
