@@ -122,6 +122,12 @@ async fn usage_is_listed_in_tables_and_for_programs() {
     let json: Value =
         serde_json::from_str(&printed(&tollgate, &[&usage[..], &day].concat())).unwrap();
     assert_eq!(json["items"][1]["hits"]["spent"], 10, "{json}");
+    let csv = printed(&tollgate, &[&["usage", "-b", "caller", "-o", "csv"][..], &day].concat());
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let (head, ann) = (lines.next().unwrap(), lines.nth(1).unwrap());
+    let cell = |name: &str| ann[head.iter().position(|column| *column == name).unwrap()];
+    let told = ["caller", "refused", "refused_by_over_limit", "refused_by_pressure", "waited"];
+    assert_eq!(told.map(cell), ["ann", "2", "2", "", "0"], "{csv}");
     let report = printed(&tollgate, &["report", "--period", "day", "--output", "csv"]);
     assert!(report.contains("shop,daily,free,\"a\"\"b\"\"\",1,1,"), "{report}");
     let forecast = printed(&tollgate, &["forecast", "ann"]);
