@@ -60,6 +60,18 @@ impl<'a> Joint<'a> {
         Problem::at(self.overlay, severity, span.start - start..span.end - start, message)
     }
 
+    /// What a problem is, whatever the place in the resource that its message names.
+    pub fn mistake(&self, problem: &Problem) -> (bool, usize, String) {
+        Self::mistake_of(self.resource, problem)
+    }
+
+    /// The same before the two are joined.
+    pub fn mistake_of(resource: &Source, problem: &Problem) -> (bool, usize, String) {
+        let (is_own, message) = (problem.path == resource.path, problem.message.as_str());
+        let message = message.split(resource.path.as_str()).next().unwrap_or_default();
+        (is_own, problem.span.start, message.to_owned())
+    }
+
     fn overlay_places(&'a self) -> OverlayPlaces<'a> {
         let start = Self::overlay_start(self.resource);
         OverlayPlaces { file: self.overlay.path.as_str().into(), start, met: &self.met }

@@ -34,7 +34,7 @@ mod wait;
 mod when;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use choice::unruled;
 use idle::Replacer;
@@ -86,12 +86,9 @@ pub fn compile_joint(joint: &Joint<'_>, options: CompileOptions) -> Result<Compi
     let read = FileRead { source, file, form, joint: Some(joint) };
     // A rule of an overlay that meets several rules has its problems once.
     let placed = |problems: Vec<Problem>| {
-        let mut placed: Vec<Problem> =
-            problems.into_iter().map(|problem| joint.placed(problem)).collect();
-        let place = |one: &Problem| (one.path.clone(), one.span.start, one.message.clone());
-        placed.sort_by_cached_key(place);
-        placed.dedup();
-        placed
+        let mut known = HashSet::new();
+        let placed = problems.into_iter().map(|problem| joint.placed(problem));
+        placed.filter(|problem| known.insert(joint.mistake(problem))).collect()
     };
     match compile_read(std::iter::once(read), options) {
         Ok(Compiled { domains, warnings }) => Ok(Compiled { domains, warnings: placed(warnings) }),

@@ -33,6 +33,9 @@ const REFUSED_IN_RULE: &[&str] = &[
     "not",
 ];
 
+/// Maximum number of errors, and of rules that wait, that are told: each is logged whenever the policies change.
+const PROBLEMS_MAX: usize = 100;
+
 /// Rules of a resource at one place that are compared with one that waits, for a hint.
 const HINTS_MAX: usize = 1_000;
 
@@ -56,6 +59,7 @@ struct Merge<'a> {
     /// What the resource has where a rule of the overlay looks, for hints.
     seen: HashMap<usize, Arc<[String]>>,
     errors: Vec<Problem>,
+    mistakes: HashSet<(bool, usize, String)>,
 }
 
 /// Adds an overlay to a resource. Both are well-formed policies.
@@ -73,6 +77,7 @@ pub fn merge<'a>(
         meeting: HashSet::new(),
         seen: HashMap::new(),
         errors: Vec::new(),
+        mistakes: HashSet::new(),
     };
     merge.refuse(&overlay_node, REFUSED);
     if let Some(defaults) = overlay_node.get("defaults") {
@@ -164,7 +169,8 @@ impl Merge<'_> {
         let span = key.span.start - self.offset..key.span.end - self.offset;
         let problem = Problem::at(self.overlay, Severity::Error, span, message);
         // A rule that meets several has its problems once.
-        if !self.errors.contains(&problem) {
+        let is_new = self.mistakes.insert(Joint::mistake_of(self.resource, &problem));
+        if is_new && self.errors.len() < PROBLEMS_MAX {
             self.errors.push(problem);
         }
     }
@@ -172,6 +178,9 @@ impl Merge<'_> {
     /// Reports the rules that meet none.
     fn wait(&self, rules: &OverlayRules<'_>, above: &str, waiting: &mut Vec<Problem>) {
         for index in 0..rules.len() {
+            if PROBLEMS_MAX < waiting.len() {
+                return;
+            }
             let node = rules.node(index);
             let start = start_of(node).start;
             let own = name(text(node, "key"), text(node, "value"));
@@ -192,7 +201,10 @@ impl Merge<'_> {
                 (None, Some(first)) => format!("; it has `{first}` here"),
                 (None, None) => String::new(),
             };
-            let message = format!("this waits: the resource has no rule `{path}`{hint}");
+            let message = match waiting.len() {
+                ..PROBLEMS_MAX => format!("this waits: the resource has no rule `{path}`{hint}"),
+                _ => "more rules wait; they are not shown".to_owned(),
+            };
             let start = start - self.offset;
             waiting.push(Problem::at(self.overlay, Severity::Warning, start..start + 1, message));
         }

@@ -178,6 +178,15 @@ fn what_the_resource_does_not_have_waits_and_says_so() {
 }
 
 #[test]
+fn what_waits_is_told_up_to_a_maximum() {
+    let rules: String = (0..150).map(|number| format!("- {{key: other-{number}}}\n")).collect();
+    let set = compiled(&[&over(&rules)], None);
+    let problems = &set.overlays()[0].problems;
+    assert_eq!(problems.len(), 101);
+    assert_eq!(problems[100].message, "more rules wait; they are not shown");
+}
+
+#[test]
 fn conflicts_are_told_with_both_places() {
     let rule = |text: &str| {
         over(&format!("- key: generic_key\n  descriptors:\n  - {{key: rule-0-match-0, {text}}}\n"))
@@ -186,9 +195,7 @@ fn conflicts_are_told_with_both_places() {
         &rule("limits: [7/minute]"),
         &[
             "1.yaml:7:36: duplicate limit in this rule; give it a `name`, so that its count is kept when \
-           the rule is edited; the other is in xds:shop:17",
-            "1.yaml:7:36: duplicate limit in this rule; give it a `name`, so that its count is kept when \
-           the rule is edited; the other is in xds:shop:8",
+             the rule is edited; the other is in xds:shop:8",
         ],
     );
     check_rejected(
