@@ -8,12 +8,13 @@ use crate::policy::problem::Problem;
 #[derive(Clone, Debug)]
 pub struct Overlay {
     pub file: Arc<str>,
-    /// Empty if the file does not say it.
+    /// That of `text`, or else of the file; empty if it does not say it.
     pub domain: String,
     pub state: OverlayState,
     /// Rules of the resource that it adds to.
     pub met_count: usize,
-    /// The text in force; None if none is.
+    /// The text in force, or if none is, the last one that was: it is in force again when it can be. None if none was, or
+    /// if the file waits for another domain now.
     pub text: Option<Arc<str>>,
     /// What is wrong with the file, or waits for the resource.
     pub problems: Vec<Problem>,
@@ -35,6 +36,11 @@ pub enum OverlayState {
 impl OverlayState {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::InForce, Self::Waiting, Self::Kept, Self::Rejected];
+
+    /// Whether the domain has a text of the file.
+    pub fn is_in_force(self) -> bool {
+        matches!(self, Self::InForce | Self::Kept)
+    }
 
     /// Its name in `/policy` and metrics.
     pub fn name(self) -> &'static str {

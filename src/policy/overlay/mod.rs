@@ -34,12 +34,39 @@ pub fn compile_with_overlays(
     });
     let mut stack =
         Stack { resources: resources.collect(), options, compiled, overlays: Vec::new() };
-    for source in overlays {
-        let overlay = stack.lay(source, before.and_then(|set| set.overlay(&source.path)));
+    let before = |source: &Source| before.and_then(|set| set.overlay(&source.path));
+    let mut order: Vec<usize> = (0..overlays.len()).collect();
+    order.sort_by_cached_key(|index| claim(&overlays[*index], before(&overlays[*index])));
+    for index in &order {
+        let overlay = stack.lay(&overlays[*index], before(&overlays[*index]));
         stack.overlays.push(overlay);
     }
     let Stack { compiled, overlays, .. } = stack;
+    let mut overlays: Vec<(usize, Overlay)> = order.into_iter().zip(overlays).collect();
+    overlays.sort_unstable_by_key(|(index, _)| *index);
+    let overlays = overlays.into_iter().map(|(_, overlay)| overlay).collect();
     Ok(compiled.into_set().with_overlays(overlays))
+}
+
+/// How well founded a file's claim to its domain is; the first that claims a domain has it. None is as good as being in
+/// force, so that a second file for a domain never takes the place of a first one.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    InForce,
+    /// It was in force, and waits or is broken.
+    Earlier,
+    New,
+}
+
+fn claim(source: &Source, before: Option<&Overlay>) -> Claim {
+    let Some(before) = before.filter(|before| before.text.is_some()) else { return Claim::New };
+    let (file, form) = read(source);
+    let has_moved = file.domain.is_some_and(|domain| domain.value != before.domain);
+    match before.state.is_in_force() {
+        _ if has_moved && !has_error(&form) => Claim::New,
+        true => Claim::InForce,
+        false => Claim::Earlier,
+    }
 }
 
 /// The domains so far.
@@ -61,37 +88,31 @@ impl Stack<'_> {
     /// Adds an overlay, or else the one in force before it.
     fn lay(&mut self, source: &Source, before: Option<&Overlay>) -> Overlay {
         let file = source.path.as_str().into();
-        let problems = match self.try_lay(source) {
+        let (met_count, known) = (0, before.and_then(|overlay| overlay.text.clone()));
+        let (domain, problems) = match self.try_lay(source) {
             Ok(overlay) => return overlay,
             Err((domain, Left::Waiting(problem))) => {
-                return Overlay {
-                    file,
-                    domain,
-                    state: OverlayState::Waiting,
-                    met_count: 0,
-                    text: None,
-                    problems: vec![problem],
-                };
+                let is_same = before.is_some_and(|before| before.domain == domain);
+                let (state, problems) = (OverlayState::Waiting, vec![problem]);
+                let text = known.filter(|_| is_same);
+                return Overlay { file, domain, state, met_count, text, problems };
             }
-            Err((_, Left::Invalid(problems))) => problems,
+            Err((domain, Left::Invalid(problems))) => (domain, problems),
         };
-        let text = before.and_then(|overlay| overlay.text.clone());
-        let text = text.filter(|text| **text != source.text);
-        let kept = text.and_then(|text| {
-            let source = Source { path: source.path.clone(), text: text.to_string() };
+        let other = known.as_deref().filter(|text| **text != source.text);
+        let kept = other.and_then(|text| {
+            let source = Source { path: source.path.clone(), text: text.to_owned() };
             self.try_lay(&source).ok()
         });
-        match kept {
-            Some(kept) => Overlay { state: OverlayState::Kept, problems, ..kept },
-            None => Overlay {
-                file,
-                domain: String::new(),
-                state: OverlayState::Rejected,
-                met_count: 0,
-                text: None,
-                problems,
-            },
+        if let Some(kept) = kept {
+            return Overlay { state: OverlayState::Kept, problems, ..kept };
         }
+        let (state, text) = (OverlayState::Rejected, known);
+        let domain = match (before, &text) {
+            (Some(before), Some(_)) => before.domain.clone(),
+            _ => domain,
+        };
+        Overlay { file, domain, state, met_count, text, problems }
     }
 
     /// Adds an overlay. Returns its domain, if it has one, and the reason if it is not added.
@@ -101,7 +122,7 @@ impl Stack<'_> {
         let invalid = |problems| Err((name.clone(), Left::Invalid(problems)));
         let (Some(domain), false) = (&file.domain, has_error(&form)) else { return invalid(form) };
         let at = |severity, message| Problem::at(source, severity, domain.span.clone(), message);
-        let is_laid = |overlay: &&Overlay| overlay.domain == name && overlay.text.is_some();
+        let is_laid = |overlay: &&Overlay| overlay.domain == name && overlay.state.is_in_force();
         if let Some(other) = self.overlays.iter().find(is_laid) {
             let message = format!("the domain `{name}` has an overlay already, in {}", other.file);
             return invalid(vec![at(Severity::Error, message)]);

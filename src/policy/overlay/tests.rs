@@ -275,6 +275,71 @@ fn a_broken_edit_leaves_the_overlay_before_it() {
 }
 
 #[test]
+fn a_text_that_was_in_force_is_so_again_when_its_resource_returns() {
+    let good =
+        over("- {key: generic_key, descriptors: [{key: rule-0-match-0, limits: [7/day]}]}\n");
+    let away = |text: &str, before: &PolicySet| {
+        let overlays = [source("1.yaml", text)];
+        let options = CompileOptions::default();
+        compile_with_overlays((&[], &overlays), options, Some(before)).unwrap()
+    };
+    let first = compiled(&[&good], None);
+    for broken in ["domain: [".to_owned(), good.replace("7/day", "7/minute")] {
+        let kept = compiled(&[&broken], Some(&first));
+        // Broken before the resource goes, and while it is away.
+        for before in [&kept, &first] {
+            let gone = away(&broken, before);
+            assert!(!gone.overlays()[0].state.is_in_force());
+            let gone = away(&broken, &gone);
+            let back = compiled(&[&broken], Some(&gone));
+            assert_eq!(back.overlays()[0].state, OverlayState::Kept, "{broken}");
+            assert_eq!(back.hash(), first.hash());
+        }
+    }
+    // A file that has moved to another domain does not come back.
+    let moved = compiled(&["domain: elsewhere"], Some(&first));
+    assert_eq!(moved.overlays()[0].state, OverlayState::Waiting);
+    let broken = compiled(&["domain: ["], Some(&moved));
+    assert_eq!(broken.overlays()[0].state, OverlayState::Rejected);
+}
+
+#[test]
+fn a_second_file_never_takes_the_place_of_the_first() {
+    let shown = |set: &PolicySet| -> Vec<(String, &str)> {
+        set.overlays().iter().map(|one| (one.file.to_string(), one.state.name())).collect()
+    };
+    let sent = [source("xds:shop", SENT)];
+    let laid = |resources: &[Source], overlays: &[Source], before: &PolicySet| {
+        let options = CompileOptions::default();
+        compile_with_overlays((resources, overlays), options, Some(before)).unwrap()
+    };
+    let [a, b] = ["a.yaml", "b.yaml"].map(|path| source(path, "domain: shop"));
+    let first = laid(&sent, std::slice::from_ref(&b), &PolicySet::empty());
+    let both = [a.clone(), b];
+    let second = laid(&sent, &both, &first);
+    let expected = [("a.yaml".to_owned(), "rejected"), ("b.yaml".to_owned(), "in_force")];
+    assert_eq!(shown(&second), expected);
+    let message = "the domain `shop` has an overlay already, in b.yaml";
+    assert_eq!(second.overlays()[0].problems[0].message, message);
+    // Also after an edit that is broken, and after the resource was away.
+    let broken = [a, source("b.yaml", "domain: [")];
+    let kept = laid(&sent, &broken, &second);
+    assert_eq!(kept.overlays()[1].state, OverlayState::Kept);
+    let gone = laid(&[], &both, &kept);
+    assert_eq!(shown(&laid(&sent, &both, &gone)), expected);
+    // A file that was elsewhere does not, either.
+    let elsewhere = source("a.yaml", "domain: other");
+    let others = [source("xds:shop", SENT), source("xds:other", "domain: other")];
+    let apart = laid(&others, &[elsewhere, both[1].clone()], &first);
+    assert!(apart.overlays().iter().all(|one| one.state == OverlayState::InForce));
+    let states = laid(&others, &both, &apart);
+    assert_eq!(
+        states.overlays().iter().map(|one| one.state.name()).collect::<Vec<_>>(),
+        ["kept", "in_force"]
+    );
+}
+
+#[test]
 fn one_file_adds_to_a_domain() {
     let set = compiled(&[&over("- {key: generic_key}\n"), "domain: shop"], None);
     let [_, second] = set.overlays() else { panic!("{:?}", set.overlays()) };
