@@ -260,18 +260,22 @@ alerts:
         );
     }
 
-    #[test]
-    fn a_silence_holds_back_what_is_sent_again_and_drops_what_is_over() {
-        let mut story = Story::new();
-        let until = |ms| Silence {
+    /// A silence of everything until then.
+    fn until(until_ms: u64) -> Silence {
+        Silence {
             id: "s".to_owned(),
             rule: None,
             labels: Labels::new(),
             from_ms: 0,
-            until_ms: ms,
+            until_ms,
             by: "eve".to_owned(),
             comment: String::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_silence_holds_back_what_is_sent_again_and_drops_what_is_over() {
+        let mut story = Story::new();
         let firing = story.fire(0);
         story.book.failed(&firing[0].id, "refused", Some(at(1)));
         assert!(story.book.silence(until(5_000), at(1)));
@@ -283,19 +287,10 @@ alerts:
 
     #[test]
     fn the_end_of_an_alert_is_told_at_once_to_receivers_that_may_know_of_it() {
-        let silence = || Silence {
-            id: "s".to_owned(),
-            rule: None,
-            labels: Labels::new(),
-            from_ms: 0,
-            until_ms: 60_000,
-            by: "eve".to_owned(),
-            comment: String::new(),
-        };
         // It was told, and then silenced.
         let mut story = Story::new();
         story.seconds(0..1, true);
-        assert!(story.book.silence(silence(), at(1)));
+        assert!(story.book.silence(until(60_000), at(1)));
         story.seconds(1..3, true);
         story.seconds(3..4, false);
         assert_eq!(story.told, ["0 ops firing", "3 ops resolved"]);
@@ -305,7 +300,7 @@ alerts:
         // Resolved by a person.
         let mut story = Story::new();
         story.seconds(0..1, true);
-        assert!(story.book.silence(silence(), at(1)));
+        assert!(story.book.silence(until(60_000), at(1)));
         assert!(story.book.resolve(&story.policy, &Story::id(), ("eve", at(2))));
         story.seconds(2..70, true);
         assert_eq!(story.told, ["0 ops firing", "2 ops resolved"]);
@@ -314,20 +309,20 @@ alerts:
         let (rule, labels) = (&story.policy.rules[0], Labels::new());
         let firing = Firing { id: Story::id(), rule, labels, value: None };
         story.book.sync("a", (&story.policy, &[firing]), at(0));
-        assert!(story.book.silence(silence(), at(0)));
+        assert!(story.book.silence(until(60_000), at(0)));
         story.seconds(1..70, false);
         assert_eq!((story.told.len(), story.book.pending()), (0, 0));
         // The answer to an attempt may have been lost.
         let mut story = Story::new();
         let firing = story.fire(0);
         story.book.failed(&firing[0].id, "late", Some(at(9)));
-        assert!(story.book.silence(silence(), at(1)));
+        assert!(story.book.silence(until(60_000), at(1)));
         story.seconds(1..70, false);
         assert_eq!((&*story.told, story.book.pending()), (&["1 ops resolved".to_owned()][..], 0));
         // An attempt is under way: its end is told after it.
         let mut story = Story::new();
         let firing = story.fire(0);
-        assert!(story.book.silence(silence(), at(1)));
+        assert!(story.book.silence(until(60_000), at(1)));
         story.seconds(1..3, false);
         assert_eq!(story.told.len(), 0);
         story.book.sent(&firing[0].id);
@@ -340,16 +335,7 @@ alerts:
         let mut story = Story::new();
         story.seconds(0..1, true);
         story.book.sync("a", (&story.policy, &[]), at(1));
-        let silence = Silence {
-            id: "s".to_owned(),
-            rule: None,
-            labels: Labels::new(),
-            from_ms: 0,
-            until_ms: 60_000,
-            by: "eve".to_owned(),
-            comment: String::new(),
-        };
-        assert!(story.book.silence(silence, at(1)));
+        assert!(story.book.silence(until(60_000), at(1)));
         let (rule, labels) = (&story.policy.rules[0], Labels::new());
         let firing = Firing { id: Story::id(), rule, labels, value: None };
         story.book.sync("a", (&story.policy, &[firing]), at(2));

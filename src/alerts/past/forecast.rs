@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::names::{CallerOf, caller_of, filters, labels};
+use super::names::{CallerOf, caller_of, labels, top_callers};
 use super::sources::UsageSources;
 use crate::alerts::conditions::Seen;
 use crate::clock::Timestamp;
@@ -13,9 +13,7 @@ use crate::limit::Hits;
 use crate::policy::{AlertRule, Domain};
 use crate::store::sums::SumsError;
 use crate::usage::forecast::{LimitForecast, SpentPast};
-use crate::usage::{
-    Dimension, Granularity, Page, Rank, UsageQuery, View, last_tiers, last_tiers_query,
-};
+use crate::usage::{Granularity, Page, Rank, UsageQuery, View, last_tiers, last_tiers_query};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -57,18 +55,9 @@ pub async fn forecast(
 
 /// The callers with the most requests of yesterday and today.
 fn busiest(rule: &AlertRule, now: Timestamp) -> UsageQuery {
-    UsageQuery {
-        group_by: vec![Dimension::Domain, Dimension::Caller],
-        named_only: true,
-        filters: filters(rule),
-        rank: Rank::Requests,
-        range: 0..rule.top,
-        ..UsageQuery::since(
-            View::Requests,
-            Granularity::Day,
-            Granularity::Day.start(now.before(DAY)),
-        )
-    }
+    let from = Granularity::Day.start(now.before(DAY));
+    let days = UsageQuery::since(View::Requests, Granularity::Day, from);
+    top_callers(rule, Rank::Requests, UsageQuery { named_only: true, ..days })
 }
 
 /// The limits of a caller that will be used up, by name: the soonest, if several have the same name.

@@ -2,7 +2,7 @@
 
 use crate::alerts::labels::Labels;
 use crate::policy::AlertRule;
-use crate::usage::{Dimension, Group, GroupName};
+use crate::usage::{Dimension, Group, GroupName, Rank, UsageQuery};
 
 /// A caller: its domain and its name.
 pub type CallerOf = (String, String);
@@ -20,6 +20,17 @@ pub fn caller_of(group: &Group) -> Option<CallerOf> {
 /// The labels of an alert about a caller.
 pub fn labels((domain, caller): &CallerOf) -> Labels {
     Labels::new().with("domain", Some(domain)).with("caller", Some(caller))
+}
+
+/// The callers of a query with the most of what `rank` says, as many as the rule reads.
+pub fn top_callers(rule: &AlertRule, rank: Rank, query: UsageQuery) -> UsageQuery {
+    UsageQuery {
+        group_by: vec![Dimension::Domain, Dimension::Caller],
+        filters: filters(rule),
+        rank,
+        range: 0..rule.top,
+        ..query
+    }
 }
 
 /// The filters of a query for a rule.

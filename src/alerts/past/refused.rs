@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::hour::of_hour;
-use super::names::{CallerOf, caller_of, filters, labels};
+use super::names::{CallerOf, caller_of, labels, top_callers};
 use super::sources::UsageSources;
 use crate::alerts::conditions::Seen;
 use crate::clock::Timestamp;
 use crate::policy::AlertRule;
 use crate::store::sums::SumsError;
-use crate::usage::{Dimension, Granularity, Rank, Total, UsageQuery};
+use crate::usage::{Granularity, Rank, Total};
 
 /// The refused part of the requests, in percent, of the callers with the most refused requests: in this hour or in the one
 /// before, whichever is more, so that an alert does not resolve because an hour begins.
@@ -26,13 +26,7 @@ pub async fn refused(
     let this = Granularity::Hour.number(now);
     let mut most: BTreeMap<CallerOf, f64> = BTreeMap::new();
     for hour in [this, this.saturating_sub(1)] {
-        let query = UsageQuery {
-            group_by: vec![Dimension::Domain, Dimension::Caller],
-            filters: filters(rule),
-            rank: Rank::Refused,
-            range: 0..rule.top,
-            ..of_hour(hour)
-        };
+        let query = top_callers(rule, Rank::Refused, of_hour(hour));
         let page = sources.read(&Arc::new(query), now).await?;
         for (group, total) in &page.groups {
             if let (Some(caller), Some(value)) = (caller_of(group), refused_percent(rule, total)) {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::hour::of_hour;
-use super::names::{CallerOf, caller_of, filters, labels};
+use super::names::{CallerOf, caller_of, labels, top_callers};
 use super::sources::UsageSources;
 use crate::alerts::conditions::Seen;
 use crate::clock::Timestamp;
@@ -112,13 +112,7 @@ async fn busiest(
     rule: &AlertRule,
     (hour, now): (u64, Timestamp),
 ) -> Result<Vec<(CallerOf, u64)>, SumsError> {
-    let query = UsageQuery {
-        group_by: vec![Dimension::Domain, Dimension::Caller],
-        filters: filters(rule),
-        rank: Rank::Requests,
-        range: 0..rule.top,
-        ..of_hour(hour)
-    };
+    let query = top_callers(rule, Rank::Requests, of_hour(hour));
     let page = sources.read(&Arc::new(query), now).await?;
     let groups = page.groups.iter();
     let groups =
