@@ -283,3 +283,20 @@ fn check_and_explain_say_which_part_came_from_where() {
         assert!(text.contains("`mode` would change the limits of the resource"), "{text}");
     }
 }
+
+/// What an overlay and a resource say together can be wrong at a place of the resource.
+#[tokio::test]
+async fn a_mistake_of_an_overlay_at_a_place_of_the_resource_leaves_its_text_before_in_force() {
+    let ads = Ads::start().await;
+    ads.send("1", &[sent(9)]);
+    let overlays = Overlays::new(&overlay(0));
+    let tollgate = served(&ads, &overlays, &[]).await;
+    ads.accepted("1").await;
+    overlays.edit(&format!("{}qualifiers: [generic_key]\n", overlay(0)));
+    is_in_state(&tollgate, "kept").await;
+    assert_eq!(ask(&tollgate, "a").await, Code::OverLimit);
+    let output = tollgate.output();
+    let line = output.lines().find(|line| line.contains("file=\"xds:")).unwrap();
+    assert!(line.contains("ERROR"), "{output}");
+    assert!(output.contains("^^^"), "an excerpt\n{output}");
+}

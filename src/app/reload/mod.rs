@@ -212,7 +212,11 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
         let texts_read = read.map_err(LoadError::Unreadable)?;
         match self.subject.compile(&texts_read) {
             Ok(compiled) => {
-                report(&S::overlay_problems(&compiled), &texts_read.overlays);
+                let problems = S::overlay_problems(&compiled);
+                if !problems.is_empty() {
+                    // One that both texts make together may be at a place of either.
+                    report(&problems, &[texts_read.sources, texts_read.overlays].concat());
+                }
                 self.subject.put_in_force(compiled, origin);
                 self.version = self.subject.version(&texts);
                 Ok(Reload::Ok)

@@ -277,13 +277,16 @@ fn policies(matches: &ArgMatches) -> Result<PolicySet, Failure> {
     let unreadable = |error| Failure::Files(format!("error: {error}"));
     let sources = sources(matches).map_err(unreadable)?;
     let overlays = overlays(matches).map_err(unreadable)?;
-    let policies = compile_with_overlays((&sources, &overlays), options, None)
-        .map_err(|problems| Failure::Files(render(&problems, &sources)))?;
+    // A problem that both make together may be at a place of either.
+    let failure = |problems: Vec<Problem>| {
+        Failure::Files(render(&problems, &[sources.as_slice(), &overlays].concat()))
+    };
+    let policies = compile_with_overlays((&sources, &overlays), options, None).map_err(failure)?;
     let invalid = policies.overlays().iter().filter(|one| one.state == OverlayState::Rejected);
     let problems: Vec<Problem> = invalid.flat_map(|one| one.problems.clone()).collect();
     match problems.is_empty() {
         true => Ok(policies),
-        false => Err(Failure::Files(render(&problems, &overlays))),
+        false => Err(failure(problems)),
     }
 }
 
