@@ -23,8 +23,10 @@ fn render_one(problem: &Problem, sources: &[Source]) -> String {
         let group = group.element(place.char_column(problem.column));
         return Renderer::plain().render(&[group]);
     };
-    let start = text.floor_char_boundary(problem.span.start);
-    let end = text.ceil_char_boundary(problem.span.end).max(start);
+    let len = text.len();
+    let whole = |at: usize| (at.min(len)..len).find(|at| text.is_char_boundary(*at)).unwrap_or(len);
+    let start = whole(problem.span.start);
+    let end = whole(problem.span.end).max(start);
     let annotation = AnnotationKind::Primary.span(start..end);
     let snippet = Snippet::source(text.as_str()).path(problem.path.as_str()).annotation(annotation);
     Renderer::plain().render(&[group.element(snippet)])
