@@ -114,6 +114,9 @@ pub struct Notification {
     /// The message of its group that it is part of, from the first attempt on.
     #[serde(default)]
     pub message: Option<String>,
+    /// A person has it sent again: at once and for itself.
+    #[serde(default)]
+    pub again: bool,
 }
 
 /// What is sent to a channel at once.
@@ -132,6 +135,16 @@ impl Notification {
     /// Whether an attempt may be under way.
     pub fn is_under_way(&self, now: Timestamp) -> bool {
         self.taken && now.as_ms() < self.due_ms
+    }
+
+    /// Whether it tells of an alert, and is no test.
+    pub fn is_of_alert(&self) -> bool {
+        self.kind != NotificationKind::Test
+    }
+
+    /// Whether it is sent with others, if its channel has groups: no person waits for it.
+    pub fn is_grouped(&self) -> bool {
+        self.is_of_alert() && !self.again
     }
 
     /// Whether its receiver may know of it.

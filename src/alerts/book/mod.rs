@@ -215,6 +215,11 @@ impl Book {
         self.outbox.take((policy, channels), is_held, now)
     }
 
+    /// Sends groups at once from now on, because this book ends with the process.
+    pub fn end_waits(&mut self) {
+        self.outbox.end_waits();
+    }
+
     /// Removes what was sent: a notification, or a message of several.
     pub fn sent(&mut self, id: &str) {
         self.outbox.sent(id);

@@ -33,6 +33,9 @@ pub struct Outbox {
     /// By channel, notifications that are dead because too many were to be sent, until they are told.
     #[serde(skip)]
     unsent: BTreeMap<String, u64>,
+    /// Groups wait for nothing more.
+    #[serde(skip)]
+    pub(super) is_ending: bool,
 }
 
 impl Outbox {
@@ -119,6 +122,7 @@ impl Outbox {
             error: None,
             taken: false,
             message: None,
+            again: false,
         });
         let of_channel = self.pending.iter().filter(|one| one.channel == channel).count();
         let oldest = match () {
@@ -144,7 +148,7 @@ impl Outbox {
     ) -> (NotificationKind, u64) {
         let (mut new, mut due_ms) = (kind, now.as_ms());
         let is_waiting = |one: &Notification| {
-            let is_free = one.message.is_none() && !one.is_under_way(now);
+            let is_free = one.message.is_none() && !one.is_under_way(now) && !one.again;
             one.channel == channel && one.alert.id == *alert && is_free
         };
         while let Some(index) = self.pending.iter().rposition(is_waiting) {
@@ -212,8 +216,9 @@ impl Outbox {
     pub fn resend(&mut self, id: &str, now: Timestamp) -> bool {
         let found = self.dead.iter().position(|one| one.id == id);
         let Some(mut one) = found.and_then(|index| self.dead.remove(index)) else { return false };
-        (one.attempts, one.due_ms, one.message) = (0, now.as_ms(), None);
-        self.pending.push_back(one);
+        (one.attempts, one.due_ms, one.message, one.again) = (0, now.as_ms(), None, true);
+        // Before what was told of its alert since then.
+        self.pending.push_front(one);
         true
     }
 
@@ -234,6 +239,11 @@ impl Outbox {
     /// Takes the numbers of those, by channel, that are dead because too many were to be sent.
     pub fn take_unsent(&mut self) -> BTreeMap<String, u64> {
         mem::take(&mut self.unsent)
+    }
+
+    /// Sends groups at once from now on: what waits would be lost.
+    pub fn end_waits(&mut self) {
+        self.is_ending = true;
     }
 
     /// Number of notifications that are to be sent.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::alert::{Delivery, Notification, NotificationKind, OpenAlert};
+use super::alert::{Delivery, Notification, OpenAlert};
 use super::outbox::Outbox;
 use crate::alerts::labels::{AlertId, Labels};
 use crate::clock::Timestamp;
@@ -23,15 +23,25 @@ const LAST_MESSAGES_MAX: usize = 1_000;
 /// How long the time of a last message is known: the longest interval.
 const LAST_MESSAGE_KNOWN: Duration = Duration::from_secs(24 * 3_600);
 
-/// The notifications of a group, by their index in the outbox.
+/// What waits for a channel and may be taken, by its index in the outbox.
 #[derive(Debug, Default)]
-struct Group {
-    labels: Labels,
-    /// The message that is on its way, or that is tried again, and what it has.
-    message: Option<String>,
-    members: Vec<usize>,
-    /// Those that are in no message yet.
-    new: Vec<usize>,
+struct Waiting {
+    /// Those that are sent for themselves.
+    single: Vec<usize>,
+    /// The messages that are on their way or tried again, and what they have.
+    messages: BTreeMap<String, Vec<usize>>,
+    /// Those that are in no message yet, by group.
+    groups: BTreeMap<AlertId, Vec<usize>>,
+    /// The groups that have a message.
+    busy: BTreeSet<AlertId>,
+}
+
+/// With what a notification is sent.
+#[derive(Clone, Debug, PartialEq)]
+enum Place {
+    Alone(usize),
+    Message(String),
+    Group(AlertId),
 }
 
 impl Outbox {
@@ -47,121 +57,112 @@ impl Outbox {
         for (name, left) in channels {
             let channel = policy.channel(name).filter(|_| !self.pending.is_empty());
             let Some(channel) = channel else { continue };
-            let from = taken.len();
-            taken.extend(self.take_single((channel, *left), &is_held, now));
-            if let Some(grouping) = &channel.grouping {
-                let left = (left + from).saturating_sub(taken.len());
-                taken.extend(self.take_messages((name, grouping, left), &is_held, now));
-            }
+            taken.extend(self.take_of_channel((channel, *left), &is_held, now));
         }
         taken
     }
 
-    /// Those that are sent for themselves: of a channel with groups only tests, for which a person waits.
-    fn take_single(
+    fn take_of_channel(
         &mut self,
         (channel, left): (&AlertChannel, usize),
         is_held: &impl Fn(&Notification) -> bool,
         now: Timestamp,
     ) -> Vec<Delivery> {
-        let mut before = BTreeSet::new();
-        let is_single = |one: &&mut Notification| {
-            *one.channel == *channel.name
-                && (channel.grouping.is_none() || one.kind == NotificationKind::Test)
+        let Waiting { single, messages, groups, busy } = self.waiting(channel, is_held, now);
+        let single = single.into_iter().map(|index| (None, vec![index]));
+        let messages = messages.into_iter().map(|(id, members)| (Some(id), members));
+        let is_due = |members: &[usize]| {
+            members.iter().all(|index| self.pending[*index].due_ms <= now.as_ms())
         };
-        let due = self.pending.iter_mut().filter(is_single).filter(|one| {
-            let is_first = before.insert(one.alert.id.clone());
-            is_first && one.due_ms <= now.as_ms() && !is_held(one)
-        });
-        let take = |one: &mut Notification| {
-            (one.taken, one.due_ms) = (true, now.after(TAKEN).as_ms());
-            let (id, channel) = (one.id.clone(), one.channel.clone());
-            Delivery { id, channel, notifications: vec![one.clone()], group: None }
-        };
-        due.take(left).map(take).collect()
-    }
-
-    /// The messages of a channel with groups: those that are tried again, and new ones.
-    fn take_messages(
-        &mut self,
-        (channel, grouping, left): (&str, &AlertGrouping, usize),
-        is_held: &impl Fn(&Notification) -> bool,
-        now: Timestamp,
-    ) -> Vec<Delivery> {
-        let groups = self.groups((channel, grouping), is_held, now);
-        let mut taken = Vec::new();
+        let due = single.chain(messages).filter(|(_, members)| is_due(members));
+        let mut taken: Vec<_> = due.take(left).collect();
         // Those of groups with the oldest notifications first.
         let mut groups: Vec<_> = groups.into_iter().collect();
-        groups.sort_by_key(|(_, group)| group.members.first().or(group.new.first()).copied());
-        let (mut spare, mut messages) = (BTreeSet::new(), Vec::new());
-        for (id, group) in groups {
-            if taken.len() + messages.len() == left {
+        groups.sort_by_key(|(_, new)| new.first().copied());
+        let mut spare = BTreeSet::new();
+        for (id, new) in groups.into_iter().filter(|(id, _)| !busy.contains(id)) {
+            let Some(grouping) = channel.grouping.as_ref().filter(|_| taken.len() < left) else {
                 break;
-            }
-            let Group { labels, message, members, new } = group;
-            if let Some(message) = message {
-                if members.iter().all(|index| self.pending[*index].due_ms <= now.as_ms()) {
-                    messages.push((message, labels, members));
-                }
-            } else if self.is_due((&id, grouping), &new, now) {
+            };
+            if self.is_due((&id, grouping), &new, now) {
                 let (members, superseded) = self.latest(&new[..new.len().min(MESSAGE_MAX)]);
                 spare.extend(superseded);
                 let message = format!("ntf_{id}_{}_{}", now.as_ms(), self.next);
                 self.next += 1;
                 self.keep_time(id, now);
-                messages.push((message, labels, members));
+                taken.push((Some(message), members));
             }
         }
-        for (message, labels, members) in messages {
-            let take = |index: usize| {
-                let one = &mut self.pending[index];
-                (one.taken, one.due_ms) = (true, now.after(TAKEN).as_ms());
-                one.message = Some(message.clone());
-                one.clone()
-            };
-            let notifications = members.into_iter().map(take).collect();
-            let (id, channel) = (message.clone(), channel.to_owned());
-            taken.push(Delivery { id, channel, notifications, group: Some(labels) });
-        }
+        let taken =
+            taken.into_iter().map(|(message, members)| self.hand((channel, message), members, now));
+        let taken = taken.collect();
         self.pending.retain(|one| !spare.contains(&one.id));
         taken
     }
 
-    /// The groups of a channel. What is held back leaves the message that would be tried again.
-    fn groups(
+    /// Hands out a notification, or those of a message.
+    fn hand(
         &mut self,
-        (channel, grouping): (&str, &AlertGrouping),
+        (channel, message): (&AlertChannel, Option<String>),
+        members: Vec<usize>,
+        now: Timestamp,
+    ) -> Delivery {
+        let hand = |index: usize| {
+            let one = &mut self.pending[index];
+            (one.taken, one.due_ms) = (true, now.after(TAKEN).as_ms());
+            one.message.clone_from(&message);
+            one.clone()
+        };
+        let notifications: Vec<_> = members.into_iter().map(hand).collect();
+        let grouping = channel.grouping.as_ref();
+        let grouping = grouping.filter(|_| notifications.iter().all(Notification::is_of_alert));
+        let alerts = || notifications.iter().map(|one| &one.alert);
+        let group = grouping.map(|grouping| common(alerts(), grouping));
+        let id = message.unwrap_or_else(|| notifications[0].id.clone());
+        Delivery { id, channel: channel.name.to_string(), notifications, group }
+    }
+
+    /// What waits for a channel. What is held back leaves the message that would be tried again; else a message keeps what it
+    /// has, also if the groups are other ones meanwhile.
+    fn waiting(
+        &mut self,
+        channel: &AlertChannel,
         is_held: &impl Fn(&Notification) -> bool,
         now: Timestamp,
-    ) -> BTreeMap<AlertId, Group> {
-        let mut groups: BTreeMap<AlertId, Group> = BTreeMap::new();
-        let mut waiting = BTreeSet::new();
-        for (index, one) in self.pending.iter_mut().enumerate() {
-            if one.channel != channel || one.kind == NotificationKind::Test {
-                continue;
-            }
-            let is_alone = one.message.is_none() && one.is_under_way(now);
-            if waiting.contains(&one.alert.id) || is_alone {
-                waiting.insert(one.alert.id.clone());
-                continue;
-            }
-            if !one.is_under_way(now) && is_held(one) {
+    ) -> Waiting {
+        let mut waiting = Waiting::default();
+        let mut first: BTreeMap<AlertId, Place> = BTreeMap::new();
+        let of_channel = |one: &Notification| *one.channel == *channel.name;
+        let pending = self.pending.iter_mut().enumerate().filter(|(_, one)| of_channel(one));
+        for (index, one) in pending {
+            let is_under_way = one.is_under_way(now);
+            let is_held = !is_under_way && is_held(one);
+            if is_held {
                 one.message = None;
-                waiting.insert(one.alert.id.clone());
-                continue;
             }
-            let labels = common(&one.alert, grouping);
-            let group = groups.entry(AlertId::new(channel, &labels)).or_default();
-            group.labels = labels;
-            match &one.message {
-                Some(message) => {
-                    group.message = Some(message.clone());
-                    group.members.push(index);
+            let grouping = channel.grouping.as_ref().filter(|_| one.is_grouped());
+            let group = grouping
+                .map(|by| AlertId::new(&channel.name, &common(std::iter::once(&one.alert), by)));
+            let place = match (&one.message, group) {
+                (Some(message), group) => {
+                    waiting.busy.extend(group);
+                    Place::Message(message.clone())
                 }
-                None => group.new.push(index),
+                (None, Some(group)) if !is_held && !is_under_way => Place::Group(group),
+                (None, _) => Place::Alone(index),
+            };
+            let first = first.entry(one.alert.id.clone()).or_insert_with(|| place.clone());
+            let is_next = *first == place && !is_held;
+            match place {
+                Place::Message(message) => waiting.messages.entry(message).or_default().push(index),
+                Place::Group(group) if is_next => {
+                    waiting.groups.entry(group).or_default().push(index);
+                }
+                Place::Alone(_) if is_next => waiting.single.push(index),
+                _ => {}
             }
         }
-        groups
+        waiting
     }
 
     /// Whether the first of the new notifications of a group has waited for others, and its last message is long ago.
@@ -171,6 +172,9 @@ impl Outbox {
         new: &[usize],
         now: Timestamp,
     ) -> bool {
+        if self.is_ending {
+            return true;
+        }
         let is_over = |since_ms: u64, time| time <= now.since(Timestamp::from_ms(since_ms));
         let waits_since = |index: &usize| {
             let one = &self.pending[*index];
@@ -186,7 +190,7 @@ impl Outbox {
         let mut last: BTreeMap<&AlertId, usize> = BTreeMap::new();
         for index in new {
             let last = last.entry(&self.pending[*index].alert.id).or_insert(*index);
-            // One that is sent again is at the end, and may be older.
+            // One of another book is at the end, and may be older.
             if self.pending[*last].at_ms <= self.pending[*index].at_ms {
                 *last = *index;
             }
@@ -209,21 +213,29 @@ impl Outbox {
     }
 }
 
-/// What all alerts of a group have in common.
-fn common(alert: &OpenAlert, grouping: &AlertGrouping) -> Labels {
-    let value = |name: &str| match name {
+/// What alerts have in common of what their group is made by.
+fn common<'a>(
+    alerts: impl Iterator<Item = &'a OpenAlert> + Clone,
+    grouping: &AlertGrouping,
+) -> Labels {
+    let value = |name: &str, alert: &'a OpenAlert| match name {
         "rule" => Some(alert.rule.as_str()),
         "signal" => Some(alert.signal.as_str()),
         "severity" => Some(alert.severity.as_str()),
         label => alert.labels.get(label),
     };
-    grouping.by.iter().fold(Labels::new(), |labels, name| labels.with(name, value(name)))
+    let shared = |name: &str| {
+        let mut values = alerts.clone().map(|alert| value(name, alert));
+        let first = values.next().flatten();
+        first.filter(|_| values.all(|value| value == first))
+    };
+    grouping.by.iter().fold(Labels::new(), |labels, name| labels.with(name, shared(name)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alerts::Firing;
+    use crate::alerts::{Firing, NotificationKind};
     use crate::policy::{Source, compile_alerts};
 
     const FILE: &str = "
@@ -236,9 +248,19 @@ alerts:
   quota: { when: threshold, notify: [chat] }
   down: { when: store_down, notify: [chat] }";
 
+    const GROUPING: &str = ", group_by: [rule, domain], group_wait: 30s, group_interval: 5m";
+
     fn policy() -> AlertPolicy {
-        let source = Source { path: "alerts.yaml".to_owned(), text: FILE.to_owned() };
-        compile_alerts(&[source]).unwrap()
+        edited(&[])
+    }
+
+    /// The policy of the file, with other texts in place of some.
+    fn edited(edits: &[(&str, &str)]) -> AlertPolicy {
+        let text = edits.iter().fold(FILE.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        });
+        compile_alerts(&[Source { path: "alerts.yaml".to_owned(), text }]).unwrap()
     }
 
     struct Story {
@@ -425,8 +447,67 @@ alerts:
         story.outbox.failed(&first.id, "gone", None);
         let dead: Vec<_> = story.outbox.dead().map(|one| one.id.clone()).collect();
         assert_eq!((dead.len(), story.outbox.pending()), (2, 0));
-        assert!(story.outbox.resend(&dead[1], Timestamp::from_ms(400_000)));
-        assert_eq!(story.callers(400), ["bob"]);
+        story.tell(RESOLVED, &["quota d bob", "quota d cid"], 31);
+        assert!(story.outbox.resend(&dead[1], Timestamp::from_ms(40_000)));
+        let again = story.take(40);
+        assert_eq!(again.iter().map(shown).collect::<Vec<_>>(), ["bob"], "at once");
+        assert!(again[0].group.is_some(), "as a message of the channel");
+        story.outbox.sent(&again[0].id);
+        assert_eq!(story.callers(329).len(), 0);
+        assert_eq!(story.callers(330), ["(bob) (cid)"]);
+    }
+
+    #[test]
+    fn a_message_keeps_what_it_has_when_groups_are_edited() {
+        for grouping in [", group_by: [caller], group_wait: 1s", ", group_by: []", ""] {
+            let mut story = Story::new();
+            story.tell(FIRING, &["quota d ann", "quota d bob", "quota d cid"], 0);
+            let first = story.take(30).remove(0);
+            story.outbox.failed(&first.id, "refused", Some(Timestamp::from_ms(40_000)));
+            story.policy = edited(&[(GROUPING, grouping)]);
+            story.tell(RESOLVED, &["quota d ann"], 31);
+            let again = story.take(40);
+            let again: Vec<_> = again.iter().map(|one| (one.id.as_str(), shown(one))).collect();
+            assert_eq!(again, [(first.id.as_str(), "ann bob cid".to_owned())], "{grouping}");
+            story.outbox.sent(&first.id);
+            assert_eq!(story.callers(900), ["(ann)"], "{grouping}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_an_alert_holds_across_groups() {
+        let by_severity = |severity: &str| {
+            let grouping = ", group_by: [severity], group_wait: 1s, group_interval: 15s";
+            let rule = format!("when: threshold, severity: {severity}");
+            edited(&[(GROUPING, grouping), ("when: threshold", &rule)])
+        };
+        let mut story = Story { policy: by_severity("warning"), ..Story::new() };
+        story.tell(FIRING, &["quota d ann"], 0);
+        let first = story.take(1).remove(0);
+        story.outbox.sent(&first.id);
+        story.tell(RESOLVED, &["quota d ann"], 5);
+        story.policy = by_severity("critical");
+        story.tell(FIRING, &["quota d ann", "quota d bob"], 6);
+        assert_eq!(story.callers(15), ["bob"], "the resolved one of ann waits for its interval");
+        let resolved = story.take(16).remove(0);
+        assert_eq!(shown(&resolved), "(ann)");
+        assert_eq!(story.callers(40).len(), 0);
+        story.outbox.sent(&resolved.id);
+        assert_eq!(story.callers(75), ["bob"], "of a sidecar that has not answered");
+        story.outbox.pending.retain(|one| one.message.is_none());
+        assert_eq!(story.callers(75), ["ann"]);
+    }
+
+    #[test]
+    fn at_the_end_of_a_book_groups_wait_for_nothing() {
+        let mut story = Story::new();
+        let callers: Vec<String> = (0..MESSAGE_MAX + 7).map(|n| format!("quota d {n}")).collect();
+        story.tell(FIRING, &callers.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+        assert_eq!(story.take(1).len(), 0);
+        story.outbox.end_waits();
+        let first = story.take(1).remove(0);
+        story.outbox.sent(&first.id);
+        assert_eq!(story.take(1)[0].notifications.len(), 7);
     }
 
     #[test]
