@@ -41,6 +41,8 @@ struct LocalBook {
     closed: VecDeque<ClosedAlert>,
     /// It has what was open in Redis before the outage.
     is_seeded: bool,
+    /// The process ends, and what the book has is lost.
+    is_ending: bool,
 }
 
 /// The book in Redis, and the copy of its last known version.
@@ -85,9 +87,17 @@ impl Keeper {
             let known = lock(&shared.known).1.without_notifications();
             local.book.adopt(known);
         }
+        if local.is_ending {
+            local.book.end_waits();
+        }
         let result = change(&mut local.book, now);
         local.keep_closed();
         result
+    }
+
+    /// Notes that the process ends: groups of a book in memory wait for nothing more. In Redis they stay in the book.
+    pub fn end(&self) {
+        lock(&self.local).is_ending = true;
     }
 
     /// The book alone.

@@ -99,6 +99,7 @@ impl AlertTask {
 
     /// Sends what is due.
     async fn finish(&mut self) {
+        self.alerts.keeper.end();
         self.tick().await;
         while self.senders.are_busy() {
             self.senders.next().await;

@@ -86,3 +86,23 @@ async fn a_group_outlives_the_sidecar_that_is_killed_while_it_waits() {
         assert_eq!(told[0].json()["data"]["firing"], 3);
     }
 }
+
+#[tokio::test]
+async fn a_group_in_memory_is_sent_at_a_regular_end_and_one_in_redis_stays() {
+    for store in Store::every() {
+        let expected = match &store {
+            Store::Embedded => 1,
+            Store::Redis(_) => 0,
+        };
+        let receiver = Receiver::start(&[]).await;
+        let file = file(&receiver, "group_by: [], group_wait: 1h", "  log: { type: log }\n");
+        let mut tollgate = file.serve(&store).await;
+        ask(&tollgate, "ann", 8).await;
+        eventually("the alert", async || tollgate.output().contains("has used").then_some(()))
+            .await;
+        tollgate.terminate();
+        assert!(tollgate.exit().await.success());
+        let told: Vec<_> = receiver.received().iter().map(|one| callers(&one.json())).collect();
+        assert_eq!(told, vec![BTreeSet::from(["ann".to_owned()]); expected]);
+    }
+}
