@@ -40,7 +40,10 @@ pub fn pagerduty(notification: &Notification, routing_key: &str) -> Value {
         "event_action": action,
         "dedup_key": alert.id.as_str(),
         "payload": {
-            "summary": cut(&format!("{}: {}", alert.rule, alert.title()), PAGERDUTY_LEN_MAX),
+            "summary": cut(
+                &format!("{}: {}", alert.rule, printable::line(&alert.title())),
+                PAGERDUTY_LEN_MAX,
+            ),
             "source": "tollgate",
             "severity": alert.severity,
             "timestamp": time(*at_ms),
@@ -71,7 +74,8 @@ fn text(delivery: &Delivery, len_max: usize) -> String {
     lines.extend(alert.summary.clone());
     let labels: Vec<String> =
         alert.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    lines.push(format!("{} {}", alert.rule, labels.join(" ")).trim_end().to_owned());
+    let labels = labels.join(" ");
+    lines.push(format!("{} {}", alert.rule, printable::line(&labels)).trim_end().to_owned());
     lines.push(format!("since {}", time(alert.opened_ms)));
     cut(&lines.join("\n"), len_max)
 }
@@ -111,6 +115,29 @@ mod tests {
     use crate::alerts::{Book, Firing};
     use crate::clock::Timestamp;
     use crate::policy::{Source, compile_alerts};
+
+    #[test]
+    fn a_caller_cannot_add_lines_to_a_message() {
+        let text = "channels: { ops: { type: slack, url: 'https://a.example', group_by: [caller], group_wait: 1s } }\n\
+                    alerts: { quota: { when: threshold } }";
+        let source = Source { path: "alerts.yaml".to_owned(), text: text.to_owned() };
+        let policy = compile_alerts(&[source]).unwrap();
+        let mut book = Book::default();
+        for percent in ["80", "90"] {
+            let labels = Labels::new().with("caller", Some("ann\r\n[RESOLVED] all is well"));
+            let labels = labels.with("percent", Some(percent));
+            let (id, rule) = (AlertId::new("quota", &labels), &policy.rules[0]);
+            let firing = Firing { id, rule, labels, value: None };
+            book.event(&policy, &firing, Timestamp::from_ms(0));
+        }
+        let mut delivery = book.take(&policy, &[("ops", 1)], Timestamp::from_ms(1_000)).remove(0);
+        assert_eq!(subject(&delivery).lines().count(), 1, "{}", subject(&delivery));
+        assert_eq!(mail(&delivery).lines().count(), 3, "{}", mail(&delivery));
+        let title = group_title(&delivery);
+        assert_eq!(title, r"2 firing: caller=ann\r\n[RESOLVED] all is well");
+        delivery.notifications.pop();
+        assert_eq!(mail(&delivery).lines().count(), 3, "{}", mail(&delivery));
+    }
 
     #[test]
     fn a_long_message_ends_with_the_number_of_alerts_that_have_no_place() {

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::alerts::book::{Delivery, Notification, NotificationKind};
 use crate::alerts::labels::Labels;
+use crate::printable;
 
 /// The media type of an event in JSON.
 pub const CLOUD_EVENT: &str = "application/cloudevents+json; charset=utf-8";
@@ -132,14 +133,15 @@ fn kind(notification: &Notification) -> &'static str {
     }
 }
 
-/// What a group has, for people, such as `3 firing, 1 resolved: domain=travel rule=quota`.
+/// What a group has, for people and on one line, such as `3 firing, 1 resolved: domain=travel rule=quota`.
 pub fn group_title(delivery: &Delivery) -> String {
     let all = &delivery.notifications;
     let resolved = all.iter().filter(|one| one.kind == NotificationKind::Resolved).count();
     let count = |count: usize, word: &str| (count != 0).then(|| format!("{count} {word}"));
     let counts = [count(all.len() - resolved, "firing"), count(resolved, "resolved")];
     let labels = delivery.group.iter().flat_map(Labels::iter);
-    let labels: Vec<String> = labels.map(|(name, value)| format!("{name}={value}")).collect();
+    let shown = |(name, value): (&str, &str)| format!("{name}={}", printable::line(value));
+    let labels: Vec<String> = labels.map(shown).collect();
     let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
     [counts, labels.join(" ")]
         .into_iter()
