@@ -6,7 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::alerts::labels::{AlertId, Labels};
 use crate::clock::Timestamp;
-use crate::policy::AlertRule;
+use crate::policy::{AlertRule, AlertSignal};
+
+/// The time until something that has come.
+const NOW: &str = "now";
+
+/// Times below this one are now, in seconds.
+const NOW_MAX_S: f64 = 0.001;
 
 /// The label of what is sent to test a rule.
 pub(super) const TEST: &str = "test";
@@ -183,7 +189,12 @@ impl OpenAlert {
             signal: rule.signal.as_str().to_owned(),
             severity: rule.severity.as_str().to_owned(),
             labels: labels.clone(),
-            value: value.zip(unit).map(|(value, unit)| unit.show(value)),
+            value: value.zip(unit).map(|(value, unit)| match rule.signal {
+                AlertSignal::Forecast | AlertSignal::Certificate if value < NOW_MAX_S => {
+                    NOW.to_owned()
+                }
+                _ => unit.show(value),
+            }),
             summary: rule.summary.as_deref().map(str::to_owned),
             opened_ms: now_ms,
             holders: None,
@@ -204,6 +215,7 @@ impl OpenAlert {
         }
         let about = |name: &str| self.labels.get(name).unwrap_or("?").to_owned();
         let value = self.value.as_deref().unwrap_or_default();
+        let until = if value == NOW { NOW.to_owned() } else { format!("in {value}") };
         match self.signal.as_str() {
             "threshold" => {
                 let caller = self.labels.get("caller").unwrap_or("a caller");
@@ -222,7 +234,7 @@ impl OpenAlert {
             }
             "config_invalid" => format!("the files of {} are invalid", about("files")),
             "certificate" => {
-                format!("the certificate of the {} port expires in {value}", about("port"))
+                format!("the certificate of the {} port expires {until}", about("port"))
             }
             "spend" => {
                 let when = if self.is_of_hour() { "in the last hour" } else { "today" };
@@ -241,7 +253,7 @@ impl OpenAlert {
                 format!("{value} of the requests of {} are refused", about("caller"))
             }
             "forecast" => {
-                format!("{} of {} will be used up in {value}", about("limit"), about("caller"))
+                format!("{} of {} will be used up {until}", about("limit"), about("caller"))
             }
             other => other.to_owned(),
         }
@@ -258,5 +270,24 @@ impl OpenAlert {
         let part = |name: &str| Some(format!(", {name} {}", label(name)?));
         let parts: String = ["provider", "tier"].into_iter().filter_map(part).collect();
         format!("in {}{parts}", label("domain").unwrap_or("?"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Source, compile_alerts};
+
+    #[test]
+    fn the_title_of_a_forecast_says_when() {
+        let text = "alerts: { soon: { when: forecast, below: 3d } }".to_owned();
+        let policy = compile_alerts(&[Source { path: "alerts.yaml".to_owned(), text }]).unwrap();
+        let title = |seconds| {
+            let labels = Labels::new().with("caller", Some("ann")).with("limit", Some("plan"));
+            let (id, rule) = (AlertId::new("soon", &labels), &policy.rules[0]);
+            OpenAlert::new(&Firing { id, rule, labels, value: Some(seconds) }, 0).title()
+        };
+        assert_eq!(title(0.0), "plan of ann will be used up now");
+        assert_eq!(title(43_200.0), "plan of ann will be used up in 12.0 hours");
     }
 }

@@ -25,8 +25,8 @@ pub fn report_idle_channels(files: &mut [(AlertsFile, Reader<'_>)], policy: &Ale
         }
         for (name, rule) in file.alerts.iter().flatten() {
             let Some(compiled) = policy.rule(&name.value) else { continue };
-            let escalated = rule.escalate.iter().filter_map(|file| file.notify.as_ref());
-            for named in rule.notify.iter().chain(escalated).flat_map(|list| &list.value) {
+            // What is escalated is told whatever its severity.
+            for named in rule.notify.iter().flat_map(|list| &list.value) {
                 let least = policy.channel(&named.value).map(|channel| channel.severity);
                 if let Some(least) = least.filter(|least| compiled.severity < *least) {
                     let message = format!(

@@ -193,6 +193,11 @@ alerts:
         check("alerts:\n  a: { above: 5 }", &[(2, "`when` is missing")]);
         check("alerts:\n  a: { when: lateness }", &[(2, "`when` must be threshold, denials")]);
         check("alerts:\n  a: { when: denials }", &[(2, "`above` is missing")]);
+        check("alerts:\n  a: { when: forecast }", &[(2, "`below` is missing")]);
+        let reversed = "alerts:\n  a: { when: forecast, above: 3d, notify: [] }";
+        check(reversed, &[(2, "`above` fires while all is well; use `below`")]);
+        let reversed = "alerts:\n  a: { when: caller_refused, below: 50%, notify: [] }";
+        check(reversed, &[(2, "`below` fires while all is well; use `above`")]);
         check("alerts:\n  a: { when: denials, above: 5% }", &[(2, "use a number, such as 5")]);
         check("alerts:\n  a: { when: refused, above: 5 }", &[(2, "use a percentage")]);
         check("alerts:\n  a: { when: latency, above: 5 }", &[(2, "use a duration")]);
@@ -287,6 +292,9 @@ alerts:
             &[(5, "the channel `some` is notified from `error` on, and this alert is `warning`")],
         );
         warned(&rules("a: { when: store_down, severity: critical, notify: [all, some] }"), &[]);
+        let escalated =
+            "a: { when: store_down, notify: [all], escalate: { after: 1m, notify: [some] } }";
+        warned(&rules(escalated), &[]);
         warned(
             &rules("a: { when: store_down, notify: [all], escalate: { after: 1m, notify: [] } }"),
             &[(3, "no alert notifies"), (5, "notifies nobody")],

@@ -169,6 +169,7 @@ fn check_keys(
 
 /// The values at which a rule fires and resolves.
 fn bounds(reader: &mut Reader<'_>, file: &AlertRuleFile, unit: AlertUnit) -> Option<AlertBounds> {
+    let bad_above = file.when.as_ref().and_then(|when| when.value.is_bad_above());
     let (is_above, written) = match (&file.above, &file.below) {
         (Some(above), None) => (true, above),
         (None, Some(below)) => (false, below),
@@ -177,10 +178,17 @@ fn bounds(reader: &mut Reader<'_>, file: &AlertRuleFile, unit: AlertUnit) -> Opt
             return None;
         }
         (None, None) => {
-            reader.error(file.span.clone(), "`above` is missing: the value at which it fires");
+            let key = bound_key(bad_above.unwrap_or(true));
+            let message = format!("`{key}` is missing: the value at which it fires");
+            reader.error(file.span.clone(), message);
             return None;
         }
     };
+    if bad_above == Some(!is_above) {
+        let (written_key, key) = (bound_key(is_above), bound_key(!is_above));
+        let message = format!("`{written_key}` fires while all is well; use `{key}`");
+        reader.note(Severity::Warning, written.span.clone(), message);
+    }
     let fires = value(reader, written, unit)?;
     if !is_above && fires == 0.0 {
         let message = format!("it never fires: no value is below `{}`", written.value);
@@ -202,6 +210,11 @@ fn bounds(reader: &mut Reader<'_>, file: &AlertRuleFile, unit: AlertUnit) -> Opt
         return None;
     }
     Some(AlertBounds { is_above, fires, clears })
+}
+
+/// The key of the value at which a rule fires.
+fn bound_key(is_above: bool) -> &'static str {
+    if is_above { "above" } else { "below" }
 }
 
 fn value(reader: &mut Reader<'_>, text: &Spanned<String>, unit: AlertUnit) -> Option<f64> {

@@ -54,6 +54,15 @@ impl AlertSignal {
         SignalKeys { unit, over, others }
     }
 
+    /// Whether values above that of a rule are bad, and not those below; None: either may be.
+    pub fn is_bad_above(self) -> Option<bool> {
+        match self {
+            Self::Forecast | Self::Certificate => Some(false),
+            Self::CallerRefused => Some(true),
+            _ => None,
+        }
+    }
+
     /// The unit of its value; None if it has none.
     pub fn unit(self) -> Option<AlertUnit> {
         self.keys().unit
@@ -92,8 +101,21 @@ impl AlertUnit {
             Self::Number => format!("{}", (value * 100.0).round() / 100.0),
             Self::Percent => format!("{}%", (value * 10.0).round() / 10.0),
             Self::Time if 86_400.0 <= value => format!("{:.1} days", value / 86_400.0),
+            Self::Time if 3_600.0 <= value => format!("{:.1} hours", value / 3_600.0),
+            Self::Time if 60.0 <= value => format!("{:.1} minutes", value / 60.0),
             Self::Time if 1.0 <= value => format!("{value:.1} s"),
             Self::Time => format!("{:.1} ms", value * 1_000.0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_in_a_unit_for_people() {
+        let shown = [0.05, 59.0, 90.0, 43_200.0, 129_600.0].map(|time| AlertUnit::Time.show(time));
+        assert_eq!(shown, ["50.0 ms", "59.0 s", "1.5 minutes", "12.0 hours", "1.5 days"]);
     }
 }
