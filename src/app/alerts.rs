@@ -1,6 +1,6 @@
 //! Follows the signals of alerts, keeps the book, and sends notifications. Without files of alerts, there is no such task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,10 @@ pub struct AlertTask {
     recent: BTreeMap<Arc<str>, Recent>,
     /// Whether the last tick left alerts out because too many are open.
     is_full: bool,
+    /// The names of the channels at the last tick.
+    channels: BTreeSet<Arc<str>>,
+    /// Those of channels that an edit has removed, until nothing is on its way to them.
+    removed: BTreeSet<Arc<str>>,
 }
 
 /// Alerts, if there are files of them.
@@ -77,6 +81,8 @@ impl AlertTask {
             conditions: Conditions::default(),
             recent: BTreeMap::new(),
             is_full: false,
+            channels: BTreeSet::new(),
+            removed: BTreeSet::new(),
         }
     }
 
@@ -132,13 +138,14 @@ impl AlertTask {
         }
         let events: Vec<Firing<'_>> =
             events.iter().filter_map(|event| event.firing(&policy)).collect();
-        let (sidecar, keeper) = (&self.sidecar, &self.alerts.keeper);
-        let (dropped, unsent) = keeper
+        let (sidecar, keeper, removed) = (&self.sidecar, &self.alerts.keeper, &self.removed);
+        let (dropped, unsent, (dead, is_under_way)) = keeper
             .change(|book, now| {
                 let before = book.dropped();
                 book.sync(sidecar, (&policy, &firing), now);
                 events.iter().for_each(|event| book.event(&policy, event, now));
-                (book.dropped() - before, book.take_unsent())
+                let dead = book.remove_channels(removed, now);
+                (book.dropped() - before, book.take_unsent(), dead)
             })
             .await;
         if dropped != 0 && !self.is_full {
@@ -149,14 +156,25 @@ impl AlertTask {
             self.metrics.alerts.dead(&channel, count);
             tracing::error!(channel, count, "notifications are not sent: too many wait to be sent");
         }
+        for (channel, count) in dead {
+            self.metrics.alerts.dead(&channel, count);
+            tracing::warn!(channel, count, "notifications are not sent: their channel was removed");
+        }
+        if !is_under_way {
+            self.removed.clear();
+        }
         self.exchange().await;
     }
 
-    /// Forgets rules that are not in force.
+    /// Forgets rules that are not in force, and notes which channels no longer are.
     fn retain(&mut self, policy: &AlertPolicy) {
         self.conditions.retain(policy);
         self.alerts.intake.retain(policy);
         self.recent.retain(|name, _| policy.rule(name).is_some());
+        let channels: BTreeSet<_> = policy.channels.iter().map(|one| one.name.clone()).collect();
+        self.removed.extend(self.channels.difference(&channels).cloned());
+        self.removed.retain(|name| !channels.contains(name));
+        self.channels = channels;
     }
 
     /// What a rule sees now.

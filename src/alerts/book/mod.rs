@@ -12,6 +12,7 @@ mod silence;
 mod taking;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -259,6 +260,16 @@ impl Book {
     /// Takes the numbers of notifications, by channel, that are dead because too many were to be sent.
     pub fn take_unsent(&mut self) -> BTreeMap<String, u64> {
         self.outbox.take_unsent()
+    }
+
+    /// Leaves what waits for removed channels dead. Returns how many of each, and whether attempts are under way, after which
+    /// more may wait.
+    pub fn remove_channels(
+        &mut self,
+        removed: &BTreeSet<Arc<str>>,
+        now: Timestamp,
+    ) -> (BTreeMap<String, u64>, bool) {
+        self.outbox.remove_channels(removed, now)
     }
 
     /// Takes the alerts that were closed.

@@ -46,9 +46,44 @@ impl Outbox {
         kind: NotificationKind,
         (alert, now): (&OpenAlert, Timestamp),
     ) {
+        if kind == NotificationKind::Resolved {
+            self.withdraw_untold(policy, (&alert.id, now));
+        }
         for channel in channels(policy, kind, alert) {
             self.add(kind, channel, (alert, now));
         }
+    }
+
+    /// Removes what waits of an alert that is over, for channels that will not be told of its end: those of groups that are
+    /// told of no end, and those that were removed and may come back.
+    fn withdraw_untold(&mut self, policy: &AlertPolicy, (id, now): (&AlertId, Timestamp)) {
+        let is_untold = |one: &Notification| match policy.channel(&one.channel) {
+            None => true,
+            Some(channel) => {
+                !channel.resolved && channel.grouping.is_some() && one.message.is_none()
+            }
+        };
+        self.pending.retain(|one| {
+            let waits = one.alert.id == *id && one.is_grouped() && !one.is_under_way(now);
+            !(waits && one.kind != NotificationKind::Resolved && is_untold(one))
+        });
+    }
+
+    /// Leaves what waits for removed channels dead. Returns how many of each, and whether attempts are under way, after which
+    /// more may wait.
+    pub fn remove_channels(
+        &mut self,
+        removed: &BTreeSet<Arc<str>>,
+        now: Timestamp,
+    ) -> (BTreeMap<String, u64>, bool) {
+        let mut buried = BTreeMap::new();
+        let is_of_removed = |one: &Notification| removed.contains(one.channel.as_str());
+        let waits = |one: &Notification| is_of_removed(one) && !one.is_under_way(now);
+        while let Some(index) = self.pending.iter().position(waits) {
+            *buried.entry(self.pending[index].channel.clone()).or_default() += 1;
+            self.bury(Some(index), "its channel was removed");
+        }
+        (buried, self.pending.iter().any(is_of_removed))
     }
 
     /// Adds the notifications of the end of an alert that is held back: for receivers that may know of it. What is still to be
@@ -312,6 +347,20 @@ mod tests {
             outbox.notify(&policy, NotificationKind::Firing, (&alert, Timestamp::from_ms(0)));
         }
         outbox
+    }
+
+    #[test]
+    fn what_waits_for_a_removed_channel_is_dead() {
+        let mut outbox = outbox(3);
+        (outbox.pending[0].taken, outbox.pending[0].due_ms) = (true, 60_000);
+        let removed = |name: &str| BTreeSet::from([Arc::from(name)]);
+        let at = Timestamp::from_ms;
+        assert_eq!(outbox.remove_channels(&removed("other"), at(1)), (BTreeMap::new(), false));
+        let count = |count| BTreeMap::from([("ops".to_owned(), count)]);
+        assert_eq!(outbox.remove_channels(&removed("ops"), at(1)), (count(2), true));
+        assert_eq!(outbox.remove_channels(&removed("ops"), at(60_000)), (count(1), false));
+        assert_eq!((outbox.pending.len(), outbox.dead.len()), (0, 3));
+        assert_eq!(outbox.dead[0].error.as_deref(), Some("its channel was removed"));
     }
 
     #[test]

@@ -116,8 +116,8 @@ impl Outbox {
         let notifications: Vec<_> = members.into_iter().map(hand).collect();
         let grouping = channel.grouping.as_ref();
         let grouping = grouping.filter(|_| notifications.iter().all(Notification::is_of_alert));
-        let alerts = || notifications.iter().map(|one| &one.alert);
-        let group = grouping.map(|grouping| common(alerts(), grouping));
+        let alerts: Vec<_> = notifications.iter().map(|one| &one.alert).collect();
+        let group = grouping.map(|grouping| common(&alerts, grouping));
         let id = message.unwrap_or_else(|| notifications[0].id.clone());
         Delivery { id, channel: channel.name.to_string(), notifications, group }
     }
@@ -141,8 +141,7 @@ impl Outbox {
                 one.message = None;
             }
             let grouping = channel.grouping.as_ref().filter(|_| one.is_grouped());
-            let group = grouping
-                .map(|by| AlertId::new(&channel.name, &common(std::iter::once(&one.alert), by)));
+            let group = grouping.map(|by| AlertId::new(&channel.name, &common(&[&one.alert], by)));
             let place = match (&one.message, group) {
                 (Some(message), group) => {
                     waiting.busy.extend(group);
@@ -214,22 +213,23 @@ impl Outbox {
 }
 
 /// What alerts have in common of what their group is made by.
-fn common<'a>(
-    alerts: impl Iterator<Item = &'a OpenAlert> + Clone,
-    grouping: &AlertGrouping,
-) -> Labels {
-    let value = |name: &str, alert: &'a OpenAlert| match name {
-        "rule" => Some(alert.rule.as_str()),
-        "signal" => Some(alert.signal.as_str()),
-        "severity" => Some(alert.severity.as_str()),
-        label => alert.labels.get(label),
-    };
+fn common(alerts: &[&OpenAlert], grouping: &AlertGrouping) -> Labels {
     let shared = |name: &str| {
-        let mut values = alerts.clone().map(|alert| value(name, alert));
+        let mut values = alerts.iter().map(|alert| value(alert, name));
         let first = values.next().flatten();
         first.filter(|_| values.all(|value| value == first))
     };
     grouping.by.iter().fold(Labels::new(), |labels, name| labels.with(name, shared(name)))
+}
+
+/// What an alert has of what groups are made by.
+fn value<'a>(alert: &'a OpenAlert, name: &str) -> Option<&'a str> {
+    match name {
+        "rule" => Some(&alert.rule),
+        "signal" => Some(&alert.signal),
+        "severity" => Some(&alert.severity),
+        label => alert.labels.get(label),
+    }
 }
 
 #[cfg(test)]
@@ -496,6 +496,29 @@ alerts:
         assert_eq!(story.callers(75), ["bob"], "of a sidecar that has not answered");
         story.outbox.pending.retain(|one| one.message.is_none());
         assert_eq!(story.callers(75), ["ann"]);
+    }
+
+    #[test]
+    fn what_fires_and_resolves_while_it_waits_is_not_told_to_a_channel_of_no_ends() {
+        let mut story = Story::new();
+        story.policy = edited(&[(GROUPING, &format!("{GROUPING}, resolved: false"))]);
+        story.tell(FIRING, &["quota d ann", "quota d bob"], 0);
+        story.tell(RESOLVED, &["quota d ann"], 10);
+        let first = story.take(30).remove(0);
+        assert_eq!(shown(&first), "bob");
+        story.outbox.failed(&first.id, "refused", Some(Timestamp::from_ms(40_000)));
+        story.tell(RESOLVED, &["quota d bob"], 35);
+        assert_eq!(story.callers(40), ["bob"], "a message keeps what it has");
+    }
+
+    #[test]
+    fn what_is_over_does_not_wait_for_a_channel_that_comes_back() {
+        let mut story = Story::new();
+        story.tell(FIRING, &["quota d ann", "quota d bob"], 0);
+        story.policy = edited(&[("chat: {", "chat2: {"), ("[chat]", "[chat2]")]);
+        story.tell(RESOLVED, &["quota d ann"], 10);
+        story.policy = policy();
+        assert_eq!(story.callers(30), ["bob"]);
     }
 
     #[test]
