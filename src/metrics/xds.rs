@@ -121,8 +121,8 @@ impl XdsMetrics {
         );
         registry.register(
             "policy_overlays",
-            "Files of policy_overlays by state: in_force, waiting (no resource of their domain), kept (invalid; the text \
-             before is in force), rejected (invalid) or unreadable (1 if the files can't be read)",
+            "Files of policy_overlays by state: in_force, partial (without what conflicts with a resource), waiting (no \
+             resource of their domain), kept (invalid; the text before is in force), rejected (invalid) or unreadable (1 if the files can't be read)",
             self.overlays.clone(),
         );
         registry.register(

@@ -282,7 +282,10 @@ fn policies(matches: &ArgMatches) -> Result<PolicySet, Failure> {
         Failure::Files(render(&problems, &[sources.as_slice(), &overlays].concat()))
     };
     let policies = compile_with_overlays((&sources, &overlays), options, None).map_err(failure)?;
-    let invalid = policies.overlays().iter().filter(|one| one.state == OverlayState::Rejected);
+    let invalid = policies
+        .overlays()
+        .iter()
+        .filter(|one| matches!(one.state, OverlayState::Rejected | OverlayState::Partial));
     let problems: Vec<Problem> = invalid.flat_map(|one| one.problems.clone()).collect();
     match problems.is_empty() {
         true => Ok(policies),

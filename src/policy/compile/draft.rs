@@ -73,7 +73,9 @@ impl Draft {
             match drafts.first_mut().filter(|_| index == 0) {
                 Some(draft) => draft.add(reader, file),
                 None if index == 0 => {
-                    reader.error(file.span, "the resource has no limit in this rule");
+                    let place = places.of(&rule.span);
+                    let message = format!("the resource has no limit in this rule ({place})");
+                    reader.error(file.span, message);
                 }
                 None => reader.error(file.span, "`rate: sent` occurs twice in this rule"),
             }

@@ -16,13 +16,22 @@ use crate::policy::problem::{Problem, Source};
 use crate::policy::schema::PolicyFile;
 use crate::policy::yaml::{Reader, Spanned};
 
+/// What is in a file beside its domain.
+pub struct Found {
+    /// The names in its `replaces`.
+    pub replaced: Vec<Spanned<String>>,
+    /// The starts of rules that have errors with an overlay.
+    pub conflicts: Vec<usize>,
+    pub problems: Vec<Problem>,
+}
+
 /// Adds a file to the domains. `base`: the answers of domains that say nothing of them; `merge_domains`: files with the
-/// same domain are joined. Returns the names in its `replaces`, and its problems.
+/// same domain are joined. Returns what else is in it.
 pub fn compile(
     (source, file, joint): (&Source, &PolicyFile, Option<&Joint<'_>>),
     domains: &mut BTreeMap<String, Domain>,
     (base, merge_domains): (&AnswerSettings, bool),
-) -> (Vec<Spanned<String>>, Vec<Problem>) {
+) -> Found {
     let mut reader = Reader::new(source);
     let defaults = Defaults::compile(&mut reader, file);
     let mut compiler = RuleCompiler::new(Places::new(source, joint), reader, defaults);
@@ -42,7 +51,8 @@ pub fn compile(
         // That has been reported; problems of the rules are reported with it.
         None => compiler.rules(file, &mut RuleLevel::default()),
     }
-    (compiler.replaced, compiler.reader.into_problems())
+    let RuleCompiler { replaced, conflicts, reader, .. } = compiler;
+    Found { replaced, conflicts, problems: reader.into_problems() }
 }
 
 /// The answers of domains that say nothing of them.

@@ -21,6 +21,15 @@ pub struct Joint<'a> {
     pub met: HashMap<usize, usize>,
 }
 
+/// Why a resource and its overlay are not one policy.
+#[derive(Debug)]
+pub struct Conflicts {
+    /// Each in one of the two.
+    pub problems: Vec<Problem>,
+    /// The starts of rules of the resource that have errors with the overlay, in the text of both.
+    pub rules: Vec<usize>,
+}
+
 /// The places of a text, as those of its files.
 #[derive(Debug)]
 pub struct Places<'a> {
@@ -99,6 +108,11 @@ impl<'a> Places<'a> {
             },
             _ => SourceLocation { file: self.file.clone(), line: line(span.start) },
         }
+    }
+
+    /// Whether the source has an overlay.
+    pub fn has_overlay(&self) -> bool {
+        self.overlay.is_some()
     }
 
     /// The place of the overlay's rule that meets a rule of the resource.

@@ -50,7 +50,7 @@ use super::problem::{Problem, Severity, Source};
 use super::render;
 use super::schema::{PolicyFile, read, read_node};
 
-pub use joint::Joint;
+pub use joint::{Conflicts, Joint};
 pub use percent::percent as parse_percent;
 pub use rate::parse_length_ms;
 pub use thresholds::PERCENT_MAX;
@@ -79,8 +79,8 @@ pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet,
 /// Compiles one resource with its overlay.
 ///
 /// # Errors
-/// All problems, each in one of the two, if any of them is an error.
-pub fn compile_joint(joint: &Joint<'_>, options: CompileOptions) -> Result<Compiled, Vec<Problem>> {
+/// All problems, if any of them is an error.
+pub fn compile_joint(joint: &Joint<'_>, options: CompileOptions) -> Result<Compiled, Conflicts> {
     let source = &joint.source;
     let (file, form) = read_node(source, &joint.node);
     let read = FileRead { source, file, form, joint: Some(joint) };
@@ -92,7 +92,7 @@ pub fn compile_joint(joint: &Joint<'_>, options: CompileOptions) -> Result<Compi
     };
     match compile_read(std::iter::once(read), options) {
         Ok(Compiled { domains, warnings }) => Ok(Compiled { domains, warnings: placed(warnings) }),
-        Err(problems) => Err(placed(problems)),
+        Err(Conflicts { problems, rules }) => Err(Conflicts { problems: placed(problems), rules }),
     }
 }
 
@@ -131,24 +131,26 @@ pub fn compile_files(
         let (file, form) = read(source);
         FileRead { source, file, form, joint: None }
     });
-    compile_read(read, options)
+    compile_read(read, options).map_err(|found| found.problems)
 }
 
 fn compile_read<'a>(
     files: impl Iterator<Item = FileRead<'a>>,
     options: CompileOptions,
-) -> Result<Compiled, Vec<Problem>> {
+) -> Result<Compiled, Conflicts> {
     let merge_domains = options.merge_domains;
     let base = file::base_answer(options);
     let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
-    let mut problems = Vec::new();
+    let (mut problems, mut rules) = (Vec::new(), Vec::new());
     let mut replacers = Vec::new();
     let mut choosers = Vec::new();
     for FileRead { source, file, form, joint } in files {
         problems.extend(form);
-        let (replaced, found) =
-            file::compile((source, &file, joint), &mut domains, (&base, merge_domains));
+        let read = (source, &file, joint);
+        let file::Found { replaced, conflicts, problems: found } =
+            file::compile(read, &mut domains, (&base, merge_domains));
         problems.extend(found);
+        rules.extend(conflicts);
         let domain = file.domain.map(|domain| domain.value).unwrap_or_default();
         choosers.push((source, domain.clone(), file.choices));
         replacers.push(Replacer { source, domain, replaced });
@@ -163,7 +165,7 @@ fn compile_read<'a>(
     problems
         .sort_by(|one, other| (&one.path, one.span.start).cmp(&(&other.path, other.span.start)));
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
-        return Err(problems);
+        return Err(Conflicts { problems, rules });
     }
     Ok(Compiled { domains, warnings: problems })
 }

@@ -25,6 +25,10 @@ pub struct RuleCompiler<'a> {
     pub defaults: Defaults,
     /// Names in `replaces`.
     pub replaced: Vec<Spanned<String>>,
+    /// The starts of rules that have an overlay, and errors with it.
+    pub conflicts: Vec<usize>,
+    /// Errors that were found in one of the rules so far.
+    in_rules: usize,
     /// Limits of the domain so far.
     pub limit_count: usize,
     /// Whether any rule so far has `idempotency`.
@@ -52,6 +56,8 @@ impl<'a> RuleCompiler<'a> {
             has_reservations: false,
             defaults,
             replaced: Vec::new(),
+            conflicts: Vec::new(),
+            in_rules: 0,
             limit_count: 0,
         }
     }
@@ -65,7 +71,7 @@ impl<'a> RuleCompiler<'a> {
     fn level(&mut self, files: &[RuleFile], above: Above<'_>, level: &mut RuleLevel) {
         let mut of_addresses = Vec::new();
         for file in files {
-            let rule = self.rule(file, above);
+            let rule = self.watched_rule(file, above);
             if rule.key.is_empty() {
                 // That has been reported, and it makes no other rule unreachable.
                 continue;
@@ -88,7 +94,7 @@ impl<'a> RuleCompiler<'a> {
                 let path = &level.rules()[index].path;
                 let message =
                     format!("unreachable rule `{path}`: earlier rules have all its addresses");
-                self.reader.note(unreachable(file), file.span.clone(), message);
+                self.reader.note(self.unreachable(file), file.span.clone(), message);
             }
         }
     }
@@ -103,13 +109,13 @@ impl<'a> RuleCompiler<'a> {
             Obstacle::Hides(place, key) => {
                 let message =
                     format!("unreachable rule `{key}` in {place}: `{what}` matches all its values");
-                (unreachable(file), message)
+                (self.unreachable(file), message)
             }
             Obstacle::Covered(place, pattern) => {
                 let message = format!(
                     "unreachable rule `{what}`: `{pattern}` in {place} matches all its values"
                 );
-                (unreachable(file), message)
+                (self.unreachable(file), message)
             }
             Obstacle::Partly(values) => {
                 for (value, place) in values {
@@ -120,6 +126,18 @@ impl<'a> RuleCompiler<'a> {
             }
         };
         self.reader.note(severity, file.span.clone(), message);
+    }
+
+    /// The rule, with a note of it if it has errors with an overlay.
+    fn watched_rule(&mut self, file: &RuleFile, above: Above<'_>) -> Rule {
+        let (known, below) = (self.reader.error_count(), self.in_rules);
+        let rule = self.rule(file, above);
+        let own = self.reader.error_count() - known - (self.in_rules - below);
+        self.in_rules += own;
+        if 0 < own && rule.overlay.is_some() {
+            self.conflicts.push(file.span.start);
+        }
+        rule
     }
 
     fn rule(&mut self, file: &RuleFile, above: Above<'_>) -> Rule {
@@ -181,6 +199,15 @@ impl<'a> RuleCompiler<'a> {
             location: self.places.of(&file.span),
             overlay: overlay.map(Box::new),
             below,
+        }
+    }
+
+    /// The severity of an unreachable rule. In the reference's format it is only a warning, also if an overlay adds `limits`:
+    /// its author can't change the rules of the resource.
+    fn unreachable(&self, file: &RuleFile) -> Severity {
+        match file.limits.is_some() && !self.places.has_overlay() {
+            true => Severity::Error,
+            false => Severity::Warning,
         }
     }
 
@@ -294,11 +321,6 @@ impl<'a> RuleCompiler<'a> {
         names.sort_unstable();
         names
     }
-}
-
-/// The severity of an unreachable rule. In the reference's format it is only a warning.
-fn unreachable(file: &RuleFile) -> Severity {
-    if file.limits.is_some() { Severity::Error } else { Severity::Warning }
 }
 
 fn is_on(flag: Option<&Spanned<bool>>) -> bool {

@@ -25,6 +25,8 @@ pub struct Overlay {
 pub enum OverlayState {
     /// All but the rules that wait.
     InForce,
+    /// All but the rules that wait, and what conflicts with rules of the resource.
+    Partial,
     /// There is no resource of its domain.
     Waiting,
     /// It is invalid; the text before stays in force.
@@ -35,17 +37,19 @@ pub enum OverlayState {
 
 impl OverlayState {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::InForce, Self::Waiting, Self::Kept, Self::Rejected];
+    pub const ALL: [Self; 5] =
+        [Self::InForce, Self::Partial, Self::Waiting, Self::Kept, Self::Rejected];
 
     /// Whether the domain has a text of the file.
     pub fn is_in_force(self) -> bool {
-        matches!(self, Self::InForce | Self::Kept)
+        matches!(self, Self::InForce | Self::Partial | Self::Kept)
     }
 
     /// Its name in `/policy` and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::InForce => "in_force",
+            Self::Partial => "partial",
             Self::Waiting => "waiting",
             Self::Kept => "kept",
             Self::Rejected => "rejected",

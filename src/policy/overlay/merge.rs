@@ -13,59 +13,47 @@ use crate::policy::problem::{Problem, Severity, Source};
 use crate::policy::schema::start_of;
 use crate::policy::yaml::{Node, Value, nearest};
 
-/// Keys at the top of an overlay that would change the limits of the resource.
-const REFUSED: &[&str] = &["mode", "enforce"];
-
-/// Keys of its `defaults` that would.
-const REFUSED_DEFAULTS: &[&str] = &["mode", "grace", "when"];
-
-/// Keys of its rules that would, or that say which entries a rule matches.
-const REFUSED_IN_RULE: &[&str] = &[
-    "rate_limit",
-    "mode",
-    "enforce",
-    "shadow_mode",
-    "quota_mode",
-    "share_threshold",
-    "one_of",
-    "cidr",
-    "regex",
-    "not",
-];
-
 /// Maximum number of errors, and of rules that wait, that are told: each is logged whenever the policies change.
 const PROBLEMS_MAX: usize = 100;
 
 /// Rules of a resource at one place that are compared with one that waits, for a hint.
 const HINTS_MAX: usize = 1_000;
 
-/// The two as one, the errors, and the warnings: parts of the overlay that wait.
+/// The two as one, and what is not in it.
 pub struct Merged<'a> {
     pub joint: Joint<'a>,
-    pub errors: Vec<Problem>,
+    /// Keys that the resource has, too.
+    pub conflicts: Vec<Problem>,
+    /// Rules that meet none.
     pub waiting: Vec<Problem>,
     /// Rules of the resource that have an overlay.
     pub met_count: usize,
 }
+
+/// The key and value of a rule of the resource.
+type Sent = (String, Option<String>);
 
 struct Merge<'a> {
     resource: &'a Source,
     overlay: &'a Source,
     /// The start of the overlay in the text of both.
     offset: usize,
+    left_out: &'a HashSet<usize>,
     met: HashMap<usize, usize>,
     /// The starts of rules of the overlay that meet any.
     meeting: HashSet<usize>,
     /// What the resource has where a rule of the overlay looks, for hints.
-    seen: HashMap<usize, Arc<[String]>>,
-    errors: Vec<Problem>,
+    seen: HashMap<usize, Arc<[Sent]>>,
+    conflicts: Vec<Problem>,
     mistakes: HashSet<(bool, usize, String)>,
 }
 
-/// Adds an overlay to a resource. Both are well-formed policies.
+/// Adds an overlay to a resource, but not to the rules of the resource that start at one of `left_out`. Both are well-formed
+/// policies.
 pub fn merge<'a>(
     (resource, mut resource_node): (&'a Source, Node),
     (overlay, mut overlay_node): (&'a Source, Node),
+    left_out: &'a HashSet<usize>,
 ) -> Merged<'a> {
     let offset = Joint::overlay_start(resource);
     overlay_node.shift(offset);
@@ -73,17 +61,14 @@ pub fn merge<'a>(
         resource,
         overlay,
         offset,
+        left_out,
         met: HashMap::new(),
         meeting: HashSet::new(),
         seen: HashMap::new(),
-        errors: Vec::new(),
+        conflicts: Vec::new(),
         mistakes: HashSet::new(),
     };
-    merge.refuse(&overlay_node, REFUSED);
-    if let Some(defaults) = overlay_node.get("defaults") {
-        merge.refuse(defaults, REFUSED_DEFAULTS);
-    }
-    merge.add(&mut resource_node, &overlay_node, &[&["domain"], REFUSED]);
+    merge.add(&mut resource_node, &overlay_node, &["domain"]);
     let rules = OverlayRules::of(&overlay_node);
     merge.level(&mut resource_node, &rules);
     let mut waiting = Vec::new();
@@ -91,20 +76,20 @@ pub fn merge<'a>(
     let met_count = merge.met.len();
     let source = Joint::source(resource, overlay);
     let joint = Joint { resource, overlay, source, node: resource_node, met: merge.met };
-    Merged { joint, errors: merge.errors, waiting, met_count }
+    Merged { joint, conflicts: merge.conflicts, waiting, met_count }
 }
 
 impl Merge<'_> {
     /// The rules below a node of the resource, and those of the overlay that may meet them.
     fn level(&mut self, parent: &mut Node, rules: &OverlayRules<'_>) {
         let Some(sent) = rules_mut(parent).filter(|_| !rules.is_empty()) else { return };
-        let names =
-            sent.iter().take(HINTS_MAX).map(|rule| name(text(rule, "key"), text(rule, "value")));
-        let names: Arc<[String]> = names.collect();
+        let own = |rule, key| text(rule, key).map(str::to_owned);
+        let named = sent.iter().filter_map(|rule| Some((own(rule, "key")?, own(rule, "value"))));
+        let named: Arc<[Sent]> = named.take(HINTS_MAX).collect();
         for index in 0..rules.len() {
             let start = start_of(rules.node(index)).start;
             if !self.meeting.contains(&start) {
-                self.seen.entry(start).or_insert_with(|| names.clone());
+                self.seen.entry(start).or_insert_with(|| named.clone());
             }
         }
         for rule in sent {
@@ -112,23 +97,25 @@ impl Merge<'_> {
             let Some(index) = rules.meeting(key, text(rule, "value")) else { continue };
             let node = rules.node(index);
             let start = start_of(node).start;
-            self.met.insert(start_of(rule).start, start);
+            let rule_start = start_of(rule).start;
             self.meeting.insert(start);
             self.seen.remove(&start);
-            self.refuse(node, REFUSED_IN_RULE);
-            self.add(rule, node, &[&["key", "value"], REFUSED_IN_RULE]);
+            if !self.left_out.contains(&rule_start) {
+                self.met.insert(rule_start, start);
+                self.add(rule, node, &["key", "value"]);
+            }
             self.level(rule, rules.below(index));
         }
     }
 
     /// Adds the entries of a map to one of the resource, but its rules and some others.
-    fn add(&mut self, sent: &mut Node, more: &Node, but: &[&[&str]]) {
+    fn add(&mut self, sent: &mut Node, more: &Node, but: &[&str]) {
         let (Value::Map(entries), Value::Map(more)) = (&mut sent.value, &more.value) else {
             return;
         };
         for (key, value) in more {
             let name = key.scalar().unwrap_or_default();
-            if but.iter().any(|names| names.contains(&name)) || name == "descriptors" {
+            if but.contains(&name) || name == "descriptors" {
                 continue;
             }
             let known = entries.iter().find(|(known, _)| known.scalar() == Some(name));
@@ -140,7 +127,7 @@ impl Merge<'_> {
                         "the resource says `{name}` here already, in {}:{}",
                         at.path, at.line
                     );
-                    self.error(key, message);
+                    self.conflict(key, message);
                 }
                 Some(_) => {}
                 None => entries.push((key.clone(), value.clone())),
@@ -148,30 +135,13 @@ impl Merge<'_> {
         }
     }
 
-    /// Reports keys that an overlay can't have.
-    fn refuse(&mut self, node: &Node, keys: &[&str]) {
-        for key in keys.iter().filter_map(|key| node.key(key)) {
-            let name = key.scalar().unwrap_or_default();
-            let message = match name {
-                "rate_limit" => "an overlay adds `limits`, not `rate_limit`".to_owned(),
-                "share_threshold" | "one_of" | "cidr" | "regex" | "not" => format!(
-                    "`{name}` is invalid in an overlay: its rules meet those of the resource by `key` and `value`"
-                ),
-                _ => format!(
-                    "`{name}` would change the limits of the resource; set it in the limits of the overlay"
-                ),
-            };
-            self.error(key, message);
-        }
-    }
-
-    fn error(&mut self, key: &Node, message: String) {
+    fn conflict(&mut self, key: &Node, message: String) {
         let span = key.span.start - self.offset..key.span.end - self.offset;
         let problem = Problem::at(self.overlay, Severity::Error, span, message);
         // A rule that meets several has its problems once.
         let is_new = self.mistakes.insert(Joint::mistake_of(self.resource, &problem));
-        if is_new && self.errors.len() < PROBLEMS_MAX {
-            self.errors.push(problem);
+        if is_new && self.conflicts.len() < PROBLEMS_MAX {
+            self.conflicts.push(problem);
         }
     }
 
@@ -189,31 +159,49 @@ impl Merge<'_> {
                 self.wait(rules.below(index), &format!("{path}/"), waiting);
                 continue;
             }
-            let names: Vec<&str> = self
-                .seen
-                .get(&start)
-                .iter()
-                .flat_map(|names| names.iter())
-                .map(String::as_str)
-                .collect();
-            let hint = match (nearest(&own, &names), names.first()) {
-                (Some(meant), _) => format!("; did you mean `{meant}`?"),
-                (None, Some(first)) => format!("; it has `{first}` here"),
-                (None, None) => String::new(),
-            };
             let message = match waiting.len() {
-                ..PROBLEMS_MAX => format!("this waits: the resource has no rule `{path}`{hint}"),
+                ..PROBLEMS_MAX => self.why_waiting(rules, index, &path),
                 _ => "more rules wait; they are not shown".to_owned(),
             };
             let start = start - self.offset;
             waiting.push(Problem::at(self.overlay, Severity::Warning, start..start + 1, message));
         }
     }
+
+    fn why_waiting(&self, rules: &OverlayRules<'_>, index: usize, path: &str) -> String {
+        let node = rules.node(index);
+        let seen = self.seen.get(&start_of(node).start);
+        let sent = || seen.iter().flat_map(|sent| sent.iter());
+        let taken = sent().find_map(|rule| Some((rules.taker(index, as_text(rule))?, rule)));
+        if let Some((other, (key, value))) = taken {
+            let at = start_of(rules.node(other)).start - self.offset;
+            let other = Problem::at(self.overlay, Severity::Warning, at..at, String::new());
+            let name = name(Some(key), value.as_deref());
+            return format!(
+                "this adds nothing: the rule of the overlay in line {} meets `{name}` already",
+                other.line
+            );
+        }
+        let names: Vec<String> =
+            sent().map(|(key, value)| name(Some(key), value.as_deref())).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let own = name(text(node, "key"), text(node, "value"));
+        let hint = match (nearest(&own, &names), names.first()) {
+            (Some(meant), _) => format!("; did you mean `{meant}`?"),
+            (None, Some(first)) => format!("; it has `{first}` here"),
+            (None, None) => String::new(),
+        };
+        format!("this waits: the resource has no rule `{path}`{hint}")
+    }
 }
 
 /// The text of a rule's key or value; None if it has none, or an empty one.
 fn text<'n>(rule: &'n Node, key: &str) -> Option<&'n str> {
     rule.get(key).and_then(Node::scalar).filter(|text| !text.is_empty())
+}
+
+fn as_text((key, value): &Sent) -> (&str, Option<&str>) {
+    (key, value.as_deref())
 }
 
 fn name(key: Option<&str>, value: Option<&str>) -> String {

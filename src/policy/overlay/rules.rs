@@ -81,6 +81,17 @@ impl<'n> OverlayRules<'n> {
         &self.rules[index].below
     }
 
+    /// The rule that meets one of the resource with this key and value in place of another, which would meet it, too.
+    pub fn taker(&self, other: usize, (key, value): (&str, Option<&str>)) -> Option<usize> {
+        let rule = &self.rules[other];
+        let meets = match value {
+            Some(value) => rule.meets_value(value),
+            None => rule.value.is_none(),
+        };
+        let taker = self.meeting(key, value).filter(|_| meets && rule.meets_key(key))?;
+        (taker != other).then_some(taker)
+    }
+
     /// The rule that meets one of the resource with this key and value.
     pub fn meeting(&self, key: &str, value: Option<&str>) -> Option<usize> {
         let any = || self.any.get(key).copied();

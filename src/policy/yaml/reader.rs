@@ -22,6 +22,7 @@ pub struct Reader<'a> {
     /// The maps in which a misplaced key may be valid.
     elsewhere: &'static [&'static Shape],
     problems: Vec<Problem>,
+    error_count: usize,
     /// Mistakes that have been reported and need not be reported again.
     reported: Vec<&'static str>,
 }
@@ -56,12 +57,17 @@ impl<'a> Reader<'a> {
 
     /// A reader of a language with these maps: a misplaced key may be valid in one of them.
     pub fn of_language(source: &'a Source, elsewhere: &'static [&'static Shape]) -> Self {
-        Self { source, elsewhere, problems: Vec::new(), reported: Vec::new() }
+        Self { source, elsewhere, problems: Vec::new(), error_count: 0, reported: Vec::new() }
     }
 
     /// The problems, in order of appearance.
     pub fn into_problems(self) -> Vec<Problem> {
         self.problems
+    }
+
+    /// The number of errors so far, of those that are not shown, too.
+    pub fn error_count(&self) -> usize {
+        self.error_count
     }
 
     /// Reports an error.
@@ -71,14 +77,17 @@ impl<'a> Reader<'a> {
 
     /// Reports an error once that one mistake would cause in many places.
     pub fn error_once(&mut self, span: Range<usize>, mistake: &'static str, message: String) {
-        if !self.reported.contains(&mistake) {
-            self.reported.push(mistake);
-            self.error(span, message);
+        if self.reported.contains(&mistake) {
+            self.error_count += 1;
+            return;
         }
+        self.reported.push(mistake);
+        self.error(span, message);
     }
 
     /// Reports a problem, up to the maximum.
     pub fn note(&mut self, severity: Severity, span: Range<usize>, message: impl Into<String>) {
+        self.error_count += usize::from(severity == Severity::Error);
         let noted = self.problems.iter().filter(|known| known.severity == severity).count();
         let message = match noted.cmp(&PROBLEMS_MAX) {
             Ordering::Less => message.into(),

@@ -1,5 +1,7 @@
 //! Tests of overlays.
 
+mod conflicts;
+
 use super::*;
 use crate::policy::model::Domain;
 
@@ -61,20 +63,6 @@ fn limits(set: &PolicySet, entries: &[(&str, &str)]) -> Vec<String> {
 const CART: (&str, &str) = ("generic_key", "httproute/shop/cart/rule/0");
 const PAY: (&str, &str) = ("generic_key", "httproute/shop/pay/rule/0");
 const ALICE: (&str, &str) = ("rule-0-match-0", "alice");
-
-/// The problems of a single overlay, which leaves the resource as it is.
-#[track_caller]
-fn check_rejected(overlay: &str, expected: &[&str]) {
-    let set = compiled(&[overlay], None);
-    let shown: Vec<String> = set.overlays()[0]
-        .problems
-        .iter()
-        .map(|one| format!("{}:{}:{}: {}", one.path, one.line, one.column, one.message))
-        .collect();
-    assert_eq!(shown, expected);
-    assert_eq!(set.overlays()[0].state, OverlayState::Rejected);
-    assert_eq!(set.hash(), compiled(&[], None).hash());
-}
 
 #[test]
 fn a_rule_adds_limits_beside_the_one_that_was_sent() {
@@ -178,75 +166,42 @@ fn what_the_resource_does_not_have_waits_and_says_so() {
 }
 
 #[test]
+fn a_rule_in_place_of_which_another_meets_is_told() {
+    let rules = "\
+- {key: generic_key, value: httproute/shop/cart/rule/0}
+- {key: generic_key, value: 'httproute/*'}
+- {key: generic_key, value: httproute/shop/cart/rule/0}
+- {key: generic_key, value: 'httproute/shop/*'}
+";
+    let set = compiled(&[&over(rules)], None);
+    let told: Vec<(usize, &str)> =
+        set.overlays()[0].problems.iter().map(|one| (one.line, one.message.as_str())).collect();
+    let adds_nothing = |line: usize| {
+        format!(
+            "this adds nothing: the rule of the overlay in line {line} meets \
+             `generic_key=httproute/shop/cart/rule/0` already"
+        )
+    };
+    assert_eq!(told, [(7, &*adds_nothing(5)), (8, &*adds_nothing(5))]);
+}
+
+#[test]
+fn a_rule_that_waits_is_checked_at_once() {
+    let rules = "- {key: later, one_of: [a, b]}\n";
+    let set = compiled(&[&over(rules), "domain: elsewhere\nmode: shadow"], None);
+    let messages = set.overlays().iter().map(|one| (one.state, &*one.problems[0].message));
+    let messages: Vec<_> = messages.collect();
+    assert!(messages.iter().all(|(state, _)| *state == OverlayState::Rejected), "{messages:?}");
+    assert!(messages[0].1.starts_with("`one_of` is invalid in an overlay"), "{messages:?}");
+}
+
+#[test]
 fn what_waits_is_told_up_to_a_maximum() {
     let rules: String = (0..150).map(|number| format!("- {{key: other-{number}}}\n")).collect();
     let set = compiled(&[&over(&rules)], None);
     let problems = &set.overlays()[0].problems;
     assert_eq!(problems.len(), 101);
     assert_eq!(problems[100].message, "more rules wait; they are not shown");
-}
-
-#[test]
-fn conflicts_are_told_with_both_places() {
-    let rule = |text: &str| {
-        over(&format!("- key: generic_key\n  descriptors:\n  - {{key: rule-0-match-0, {text}}}\n"))
-    };
-    check_rejected(
-        &rule("limits: [7/minute]"),
-        &[
-            "1.yaml:7:36: duplicate limit in this rule; give it a `name`, so that its count is kept when \
-             the rule is edited; the other is in xds:shop:8",
-        ],
-    );
-    check_rejected(
-        &rule("shadow_mode: true, rate_limit: {unit: day, requests_per_unit: 1}"),
-        &[
-            "1.yaml:7:46: an overlay adds `limits`, not `rate_limit`",
-            "1.yaml:7:27: `shadow_mode` would change the limits of the resource; set it in the limits of the overlay",
-        ],
-    );
-    check_rejected(
-        &rule("limits: [{rate: sent, grace: 10%}, {rate: sent}]"),
-        &[
-            "1.yaml:7:37: `grace` can't change a limit of the resource; write a limit of the overlay beside it",
-            "1.yaml:7:63: `rate: sent` occurs twice in this rule",
-        ],
-    );
-    check_rejected(&rule("limits: unlimited"), &["1.yaml:7:35: an overlay can't take limits away"]);
-    check_rejected(
-        &over("- {key: generic_key, limits: [{rate: sent}]}\n"),
-        &["1.yaml:5:32: the resource has no limit in this rule"],
-    );
-    check_rejected(
-        &over(
-            "- {key: generic_key, descriptors: [{key: masked_remote_address, limits: [1/day]}]}\n",
-        ),
-        &["1.yaml:5:73: the resource says that no limit applies here (xds:shop:20)"],
-    );
-    check_rejected(
-        &format!("{}mode: shadow\ndefaults: {{grace: 10%}}\n", over("- {key: generic_key}\n")),
-        &[
-            "1.yaml:6:1: `mode` would change the limits of the resource; set it in the limits of the overlay",
-            "1.yaml:7:12: `grace` would change the limits of the resource; set it in the limits of the overlay",
-        ],
-    );
-    check_rejected(
-        &over("- {key: generic_key, limit: [1/day]}\n"),
-        &["1.yaml:5:22: unknown key `limit` in a rule; did you mean `limits`?"],
-    );
-}
-
-#[test]
-fn a_key_that_both_say_is_a_conflict() {
-    let sent = "domain: d\ndescriptors:\n- key: a\n  metadata: {x: 1}\n";
-    let overlay = source("o.yaml", "domain: d\ndescriptors:\n- {key: a, metadata: {x: 2}}\n");
-    let sent = [source("xds:d", sent)];
-    let overlays = [overlay];
-    let set = compile_with_overlays((&sent, &overlays), CompileOptions::default(), None).unwrap();
-    let problem = &set.overlays()[0].problems[0];
-    assert_eq!((problem.line, problem.column), (3, 12));
-    let expected = "the resource says `metadata` here already, in xds:d:4";
-    assert_eq!(problem.message, expected);
 }
 
 #[test]
@@ -257,7 +212,12 @@ fn a_broken_edit_leaves_the_overlay_before_it() {
         ))
     };
     let first = compiled(&[&rules("7/day")], None);
-    for broken in [rules("7/minute"), "domain: [".to_owned(), String::new()] {
+    for broken in [
+        rules("7/minute"),
+        "domain: shop\nmode: shadow".to_owned(),
+        "domain: [".to_owned(),
+        String::new(),
+    ] {
         let second = compiled(&[&broken], Some(&first));
         let overlay = &second.overlays()[0];
         assert_eq!(overlay.state, OverlayState::Kept, "{broken}");
