@@ -1,4 +1,5 @@
-//! What rules see in stored usage: what was spent, and spikes; and when rules would have fired in the past.
+//! What rules see in stored usage: spend, spikes, callers that are refused, limits that will be used up; and when rules would
+//! have fired in the past.
 //!
 //! Reading usage may take seconds, so it is a task apart, and [`UsageSeen`] has what it saw last.
 

@@ -2,7 +2,7 @@
 //!
 //! Each rule of the resource is met by at most one rule of the overlay, found as a rule is found for an entry: its own key
 //! and value first, then the first with a `*` that matches, then its key alone. Whatever a rule of the overlay says is
-//! added to each rule that it meets, unless the resource says it too, or it would admit more than the resource.
+//! added to each rule that it meets, unless the resource says it too. `refused.rs` has the keys that no overlay may have.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

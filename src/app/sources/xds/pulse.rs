@@ -32,6 +32,7 @@ impl Pulse {
         Self(Box::pin(async move {
             let mut client = HealthClient::new(channel);
             loop {
+                // The pause between two questions: nothing else tells that a silent server lives.
                 sleep(times.interval).await;
                 let request = HealthCheckRequest { service: SERVICE.to_owned() };
                 // An error is an answer too. If the connection is lost, the stream tells.
