@@ -55,6 +55,14 @@ pub struct Standing<'p, 'v> {
     pub limit: &'p Arc<Limit>,
 }
 
+impl Standing<'_, '_> {
+    /// Hits that may be spent: the amount, and valid bonuses with what was carried over.
+    pub fn quota(&self) -> u64 {
+        let carried: u64 = self.bonuses.iter().map(|standing| standing.stand.carried).sum();
+        self.charge.quota.saturating_add(carried)
+    }
+}
+
 /// The state of a grace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GraceStanding {

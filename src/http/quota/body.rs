@@ -183,8 +183,7 @@ impl QuotaItem {
 
     fn new(caller: &str, verdict: &Verdict<'_>, standing: Standing<'_, '_>) -> Self {
         let Standing { charge, used, held, grace, bonuses, account, overridden, .. } = standing;
-        let carried: u64 = bonuses.iter().map(|standing| standing.stand.carried).sum();
-        let quota = charge.quota.saturating_add(carried);
+        let quota = standing.quota();
         let (tier, tier_source) = tier(verdict).unzip();
         let may_recalculate = charge.limit.window == Window::Total && !verdict.fallback;
         let reset = charge.reset().filter(|reset| used != 0 && *reset != Duration::ZERO);

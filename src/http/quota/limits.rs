@@ -5,14 +5,14 @@ use axum::http::StatusCode;
 
 use super::body::QuotaBody;
 use super::params::Target;
-use crate::engine::Preview;
+use crate::engine::{Preview, Standing};
 use crate::http::auth::Principal;
 use crate::http::edge::Edge;
 use crate::http::openapi::{Description, Output};
 use crate::http::problem::Problem;
 use crate::http::recorded::Recorded;
 use crate::limit::Hits;
-use crate::observe::audit::Changed;
+use crate::observe::audit::{Changed, HitsBefore, LimitBefore, LimitsBefore};
 
 /// Gives nothing back: what meets the limits also of a caller that may not spend.
 pub const LOOK: Hits = Hits::GiveBack(0);
@@ -69,6 +69,33 @@ pub fn limits(target: &Target, previews: &[Preview<'_>]) -> Result<Limits, Probl
     Ok(Limits(Json(body)))
 }
 
+/// A change of hits, for the audit log.
+pub struct HitsChange<'a> {
+    pub what: &'static str,
+    pub hits: u64,
+    /// The limits before it.
+    pub limits: LimitsBefore,
+    /// The id of the reservation that it is of.
+    pub reservation: Option<&'a str>,
+}
+
+/// The limits of a preview that a change is of, for the audit log.
+pub fn limits_before(
+    preview: &Preview<'_>,
+    is_of: impl Fn(&Standing<'_, '_>) -> bool,
+) -> LimitsBefore {
+    let is_known = !preview.verdict.fallback;
+    let limits = preview.standings().filter(is_of).map(|standing| LimitBefore {
+        limit: standing.charge.limit.label.to_string(),
+        hits: is_known.then(|| HitsBefore {
+            quota: standing.quota(),
+            used: standing.used,
+            remaining: standing.charge.remaining(),
+        }),
+    });
+    LimitsBefore { domain: preview.verdict.domain.to_owned(), limits: limits.collect() }
+}
+
 /// Writes a change to the audit log, before it is made.
 ///
 /// # Errors
@@ -76,9 +103,12 @@ pub fn limits(target: &Target, previews: &[Preview<'_>]) -> Result<Limits, Probl
 pub async fn record<'e>(
     edge: &'e Edge,
     principal: &Principal,
-    what: &'static str,
-    (target, hits): (&Target, u64),
+    target: &Target,
+    change: HitsChange<'_>,
 ) -> Result<Recorded<'e>, Problem> {
-    let change = Changed::Quota { caller: target.caller().to_owned(), hits };
-    Recorded::begin(edge, principal, what, change).await
+    let HitsChange { what, hits, limits, reservation } = change;
+    let reservation = reservation.map(str::to_owned);
+    let caller = target.caller().to_owned();
+    let changed = Changed::Quota { caller, hits, limits, reservation };
+    Recorded::begin(edge, principal, what, changed).await
 }

@@ -21,7 +21,7 @@ use crate::engine::{Code, GiveBack, Preview, Reason, Taking, Verdict};
 use crate::http::usage::last_tiers::with_last_tiers;
 use crate::limit::Hits;
 use crate::store::HELD_MAX;
-use limits::{Limits, limits, record, unavailable};
+use limits::{HitsChange, Limits, limits, limits_before, record, unavailable};
 use params::{ConsumeForm, ConsumeMode, HitsForm};
 use recalculate::recalculate;
 
@@ -147,7 +147,8 @@ async fn consume(
     let snapshot = edge.engine.snapshot();
     let look = target.request(&snapshot, LOOK)?;
     // A request without limits is not charged, and should not be counted.
-    limits(&target, &[edge.engine.preview(&snapshot, &look).await])?;
+    let before = edge.engine.preview(&snapshot, &look).await;
+    let before = (limits_before(&before, |_| true), limits(&target, &[before])?).0;
     let request = target.request(&snapshot, Hits::Spend(form.hits))?;
     let request = request.takes(match form.mode {
         None => Taking::AsLimitsSay,
@@ -163,7 +164,8 @@ async fn consume(
         Some(ConsumeMode::AdjustOnly) => "adjust quota",
         _ => "consume quota",
     };
-    let recorded = record(&edge, &by.principal, what, (&target, form.hits)).await?;
+    let change = HitsChange { what, hits: form.hits, limits: before, reservation: None };
+    let recorded = record(&edge, &by.principal, &target, change).await?;
     let verdict = match form.mode {
         Some(ConsumeMode::AdjustOnly) => edge.engine.take_all(&snapshot, &request).await.verdict,
         _ => edge.engine.check(&snapshot, &request).await,
@@ -188,7 +190,11 @@ async fn release(
     let target = with_last_tiers(&edge, &form.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, Hits::GiveBack(form.hits))?;
-    let recorded = record(&edge, &by.principal, "release quota", (&target, form.hits)).await?;
+    let look = target.request(&snapshot, LOOK)?;
+    let before = limits_before(&edge.engine.preview(&snapshot, &look).await, |_| true);
+    let what = "release quota";
+    let change = HitsChange { what, hits: form.hits, limits: before, reservation: None };
+    let recorded = record(&edge, &by.principal, &target, change).await?;
     let preview = edge.engine.give_back(&snapshot, &request, GiveBack::Asked).await;
     recorded.end(passed(&target, preview)).await
 }
@@ -208,7 +214,9 @@ pub async fn reset(
         return Err(unavailable());
     }
     let used = preview.standings().map(|standing| standing.used).max().unwrap_or_default();
-    let recorded = record(&edge, &by.principal, "reset quota", (&target, used)).await?;
+    let before = limits_before(&preview, |_| true);
+    let change = HitsChange { what: "reset quota", hits: used, limits: before, reservation: None };
+    let recorded = record(&edge, &by.principal, &target, change).await?;
     let preview = edge.engine.give_back(&snapshot, &request, GiveBack::All).await;
     recorded.end(passed(&target, preview)).await
 }

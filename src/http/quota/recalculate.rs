@@ -3,16 +3,16 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::limits::{LOOK, Limits, limits, record, unavailable};
+use super::limits::{HitsChange, LOOK, Limits, limits, limits_before, record, unavailable};
 use super::params::{CountForm, Target, not_found, wrong_resource};
-use crate::engine::{RecalculateError, Recount};
+use crate::engine::{RecalculateError, Recount, Standing};
 use crate::http::auth::{Authorized, Operator};
 use crate::http::edge::Edge;
 use crate::http::extract::{JsonObject, UrlPath};
 use crate::http::openapi::{Description, Output};
 use crate::http::problem::Problem;
 use crate::http::usage::last_tiers::with_last_tiers;
-use crate::policy::Domain;
+use crate::policy::{Domain, Window};
 
 /// The quota with the new count, or a problem if it was corrected meanwhile.
 pub struct Recalculated(Limits);
@@ -45,8 +45,15 @@ pub async fn recalculate(
     let request = target.request(&snapshot, LOOK)?;
     let recount =
         Recount { limit: form.limit.as_deref(), counted: form.counted, reading: form.reading()? };
-    let recorded =
-        record(&edge, &by.principal, "recalculate quota", (&target, form.counted)).await?;
+    let is_of = |standing: &Standing<'_, '_>| {
+        let limit = &standing.charge.limit;
+        let is_named = form.limit.as_ref().is_none_or(|name| **name == *limit.label);
+        limit.window == Window::Total && is_named
+    };
+    let before = limits_before(&edge.engine.preview(&snapshot, &request).await, is_of);
+    let what = "recalculate quota";
+    let change = HitsChange { what, hits: form.counted, limits: before, reservation: None };
+    let recorded = record(&edge, &by.principal, &target, change).await?;
     let recalculated = edge.engine.recalculate(&snapshot, &request, recount).await;
     let domain = snapshot.policies().domain(request.domain());
     let recalculated = recalculated.map_err(|error| problem((&target, domain), &form, error));

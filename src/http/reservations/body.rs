@@ -135,9 +135,11 @@ impl Stored {
         serde_json::from_str(&record.text).ok()
     }
 
-    /// Whether it was asked for as another was: for the same hits of the same limits.
-    pub fn is_same(&self, other: &Self) -> bool {
-        (&self.domain, &self.entries, self.hits) == (&other.domain, &other.entries, other.hits)
+    /// Whether it holds its hits, and was asked for as another is: for the same hits of the same limits.
+    pub fn can_be_retried_as(&self, other: &Self, now: Timestamp) -> bool {
+        let is_same =
+            (&self.domain, &self.entries, self.hits) == (&other.domain, &other.entries, other.hits);
+        is_same && self.end.is_none() && !self.is_lapsed(now)
     }
 
     /// The caller and the entries that it is for.

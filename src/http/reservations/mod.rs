@@ -4,6 +4,7 @@
 //! limits it is for, and tells what became of it.
 
 mod body;
+mod change;
 
 use std::time::Duration;
 
@@ -12,31 +13,28 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::auth::{Authorized, Operator, Own, Principal};
+use super::auth::{Authorized, Operator, Own};
 use super::edge::Edge;
 use super::extract::{JsonObject, OptionalJsonObject, UrlPath};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
-use super::quota::limits::{LOOK, record};
-use super::quota::params::{Target, check_hits, invalid, target, wrong_resource};
-use super::quota::refusal;
+use super::quota::limits::{HitsChange, LOOK, limits_before, record};
+use super::quota::params::{check_hits, invalid, target, wrong_resource};
 use super::reply::NoContent;
 use super::usage::last_tiers::with_last_tiers;
-use crate::clock::Timestamp;
 use crate::engine::{AskedReservation, Code, Verdict};
 use crate::limit::Hits;
+use crate::observe::audit::LimitsBefore;
 use crate::policy::ReservationAction;
-use crate::store::{RecordKey, StoreError, Written};
+use crate::store::{RecordKey, Written};
 use body::{
     End, ExtendForm, ReservationBody, ReservationsBody, ReserveForm, SettleForm, Stored, check_id,
     conflict, not_found,
 };
+use change::{Change, holds, refused, store};
 
 /// Random bytes of a generated id.
 const ID_LEN: usize = 16;
-
-/// When to send an operation again that the store did not answer.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 pub fn operations() -> [Operation; 6] {
     [
@@ -175,7 +173,13 @@ async fn reserve(
         end: None,
         charged: None,
     };
-    let recorded = record(&edge, &by.principal, "reserve quota", (&target, form.hits)).await?;
+    let change = HitsChange {
+        what: "reserve quota",
+        hits: form.hits,
+        limits: limits_before(&preview, holds),
+        reservation: Some(&id),
+    };
+    let recorded = record(&edge, &by.principal, &target, change).await?;
     let key = RecordKey { caller: &name, id: &id };
     let records = &edge.api.reservations;
     let known = match records.write(key, &stored.record(now), (now, true)).await.map_err(store)? {
@@ -183,12 +187,8 @@ async fn reserve(
         Written::Known(known) => Some(Stored::parse(&known).ok_or_else(|| not_found(&name, &id))?),
         Written::Full => return recorded.end(Err(too_many(&name))).await,
     };
-    if let Some(known) = &known
-        && (!known.is_same(&stored) || known.end.is_some() || known.is_lapsed(now))
-    {
-        let detail =
-            format!("the id `{id}` was used for another reservation, or for one that has ended");
-        return recorded.end(Err(conflict(detail))).await;
+    if known.as_ref().is_some_and(|known| !known.can_be_retried_as(&stored, now)) {
+        return recorded.end(Err(taken(&id))).await;
     }
     let asked = AskedReservation { action: ReservationAction::Reserve, id: &id, ttl: Some(ttl) };
     let request = target.request(&snapshot, Hits::Spend(form.hits))?.reserving(asked);
@@ -301,7 +301,9 @@ async fn cancel(
         // No limit counts what it holds.
         true => {
             let target = stored.target(&name)?;
-            record(&edge, &by.principal, what, (&target, 0)).await?.end(Ok(())).await?;
+            let limits = LimitsBefore { domain: stored.domain.clone(), limits: Vec::new() };
+            let change = HitsChange { what, hits: 0, limits, reservation: Some(&id) };
+            record(&edge, &by.principal, &target, change).await?.end(Ok(())).await?;
         }
         false => {
             let what = (what, ReservationAction::Cancel, Hits::Spend(0));
@@ -313,58 +315,15 @@ async fn cancel(
     Ok(NoContent)
 }
 
-/// What the counters made of a change.
-struct Made {
-    at: Timestamp,
-    /// Hits that a settlement has charged: the most of all limits. None if an earlier attempt has charged them.
-    charged: Option<u64>,
-}
-
-/// A change of a reservation.
-struct Change<'a> {
-    edge: &'a Edge,
-    by: &'a Principal,
-    name: &'a str,
-    id: &'a str,
-}
-
-impl Change<'_> {
-    /// Makes it in the counters.
-    async fn make(
-        &self,
-        stored: &Stored,
-        (what, action, hits): (&'static str, ReservationAction, Hits),
-        ttl: Option<Duration>,
-    ) -> Result<Made, Problem> {
-        let target = with_last_tiers(self.edge, &stored.target(self.name)?).await;
-        let snapshot = self.edge.engine.snapshot();
-        if stored.is_orphan(snapshot.policies()) {
-            return Err(stored.orphaned(self.id));
-        }
-        let asked = AskedReservation { action, id: self.id, ttl };
-        let request = target.request(&snapshot, hits)?.reserving(asked);
-        let recorded = record(self.edge, self.by, what, (&target, hits.amount())).await?;
-        let verdict = self.edge.engine.check(&snapshot, &request).await;
-        recorded.end(refused(&target, &verdict)).await?;
-        let charged = verdict.reserved().map(|(_, _, settled)| settled).max().unwrap_or(0);
-        Ok(Made { at: verdict.at, charged: (!verdict.is_retry()).then_some(charged) })
-    }
-
-    /// Writes down what became of the reservation.
-    async fn keep(&self, stored: &Stored) -> Result<(), Problem> {
-        let now = self.edge.engine.now();
-        let key = RecordKey { caller: self.name, id: self.id };
-        let records = &self.edge.api.reservations;
-        let written = records.write(key, &stored.record(now), (now, false)).await;
-        written.map(|_| ()).map_err(store)
-    }
-}
-
 /// The record of a reservation.
 async fn find(edge: &Edge, name: &str, id: &str) -> Result<Stored, Problem> {
     let key = RecordKey { caller: name, id };
     let record = edge.api.reservations.read(key, edge.engine.now()).await.map_err(store)?;
     record.as_ref().and_then(Stored::parse).ok_or_else(|| not_found(name, id))
+}
+
+fn taken(id: &str) -> Problem {
+    conflict(format!("the id `{id}` was used for another reservation, or for one that has ended"))
 }
 
 fn ended(id: &str) -> Problem {
@@ -374,21 +333,6 @@ fn ended(id: &str) -> Problem {
 fn too_many(name: &str) -> Problem {
     let detail = format!("`{name}` has too many reservations");
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).coded("QUOTA_EXCEEDED")
-}
-
-/// A problem, unless a request passes. After an outage it may be sent again: it is made once.
-fn refused(target: &Target, verdict: &Verdict<'_>) -> Result<(), Problem> {
-    refusal(target, verdict).map_err(|problem| match problem.status {
-        StatusCode::SERVICE_UNAVAILABLE => Problem { retry_after: Some(RETRY_AFTER), ..problem },
-        _ => problem,
-    })
-}
-
-/// By value, for `map_err`.
-#[expect(clippy::needless_pass_by_value, reason = "it is what map_err passes")]
-fn store(error: StoreError) -> Problem {
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
-    Problem { retry_after: Some(RETRY_AFTER), ..problem }
 }
 
 fn random_id() -> Result<String, Problem> {

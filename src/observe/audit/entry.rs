@@ -38,8 +38,8 @@ pub struct Entry {
 pub enum Changed {
     /// The record of a caller.
     Record { caller: String, before: Option<Box<CallerForm>>, after: Option<Box<CallerForm>> },
-    /// Hits of a caller.
-    Quota { caller: String, hits: u64 },
+    /// Hits of a caller, on its limits or held by a reservation.
+    Quota { caller: String, hits: u64, limits: LimitsBefore, reservation: Option<String> },
     /// A gift of the caller, or to it.
     Gift { caller: String, gift: GiftLine },
     /// An API key of a caller, without its text.
@@ -60,6 +60,32 @@ pub enum Changed {
     InForce { from: Option<String>, to: String },
 }
 
+/// The limits of a change of hits, as they were read just before it.
+#[derive(Clone, Debug)]
+pub struct LimitsBefore {
+    pub domain: String,
+    pub limits: Vec<LimitBefore>,
+}
+
+/// A limit before a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LimitBefore {
+    /// As metrics and usage name it.
+    pub limit: String,
+    /// Its hits; None if the store is unavailable.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub hits: Option<HitsBefore>,
+}
+
+/// The hits of a limit before a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HitsBefore {
+    /// Hits that may be spent: the amount (the burst of a token bucket), and valid bonuses.
+    pub quota: u64,
+    pub used: u64,
+    pub remaining: u64,
+}
+
 /// A gift, without the names of its callers.
 #[derive(Clone, Debug, Serialize)]
 pub struct GiftLine {
@@ -78,13 +104,17 @@ impl From<&Gift> for GiftLine {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct ChangeHead<'e> {
     at: String,
     who: &'e str,
     peer: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hits: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<&'e [LimitBefore]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gift: Option<&'e GiftLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,6 +141,9 @@ struct ChangeSubject<'e> {
     caller: &'e str,
     before: Option<ShownForm>,
     after: Option<ShownForm>,
+    /// The id of a reservation. Clients choose ids, so it may tell of the caller, and is erased with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reservation: Option<String>,
     nonce: String,
 }
 
@@ -154,17 +187,9 @@ impl Entry {
             at: instant(self.at),
             who: &self.who,
             peer: self.peer,
-            hits: None,
-            gift: None,
-            api_key: None,
-            alert: None,
-            signal: None,
-            value: None,
-            latencies: None,
-            from: None,
-            to: None,
             failed: self.failed.as_deref(),
             what: self.what,
+            ..ChangeHead::default()
         };
         let form = |form: &Option<Box<CallerForm>>| {
             Some(ShownForm::of_caller(form.as_deref()?, redaction))
@@ -174,12 +199,17 @@ impl Entry {
         };
         let subject = |caller: &str, before, after| {
             let caller = &*shown(caller, redaction);
-            Some(members(&ChangeSubject { caller, before, after, nonce: nonce() }))
+            let reservation = match &self.change {
+                Changed::Quota { reservation: Some(id), .. } => Some(shown(id, redaction)),
+                _ => None,
+            };
+            Some(members(&ChangeSubject { caller, before, after, reservation, nonce: nonce() }))
         };
         let subject = match &self.change {
             Changed::Record { caller, before, after } => subject(caller, form(before), form(after)),
-            Changed::Quota { caller, hits } => {
+            Changed::Quota { caller, hits, limits, .. } => {
                 head.hits = Some(*hits);
+                (head.domain, head.limits) = (Some(&*limits.domain), Some(&*limits.limits));
                 subject(caller, None, None)
             }
             Changed::Gift { caller, gift } => {
@@ -234,9 +264,9 @@ pub fn is_subject_of(subject: &str, is_erased: &dyn Fn(&str) -> bool) -> bool {
     texts.any(is_erased)
 }
 
-/// The name of a caller as the log shows it.
-fn shown(caller: &str, redaction: Option<&Redaction>) -> String {
-    redaction.map_or_else(|| caller.to_owned(), |redaction| redaction.name(caller))
+/// The name of a caller, or the id of a reservation, as the log shows it.
+fn shown(name: &str, redaction: Option<&Redaction>) -> String {
+    redaction.map_or_else(|| name.to_owned(), |redaction| redaction.name(name))
 }
 
 /// The members of a JSON object, without its braces.

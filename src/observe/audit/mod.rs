@@ -37,7 +37,7 @@ use newest::newest_lines;
 use stream::AuditStream;
 
 pub use super::instant::instant;
-pub use entry::{Changed, Entry, GiftLine};
+pub use entry::{Changed, Entry, GiftLine, HitsBefore, LimitBefore, LimitsBefore};
 pub use file::Rotation;
 pub use redaction::Redaction;
 pub use verify::{Verified, verify};
@@ -362,6 +362,10 @@ mod tests {
         for name in ["alice", "alice", "bob"] {
             audit.write(&entry(name)).await.unwrap();
         }
+        let limits = LimitsBefore { domain: "shop".to_owned(), limits: Vec::new() };
+        let (caller, reservation) = ("bob".to_owned(), Some("alice-7".to_owned()));
+        let change = Changed::Quota { caller, hits: 1, limits, reservation };
+        audit.write(&Entry { change, ..entry("") }).await.unwrap();
         let text = fs::read_to_string(path).unwrap();
         assert!(!text.contains("alice") && !text.contains("bob"), "{text}");
         let callers: Vec<String> = text

@@ -90,6 +90,81 @@ async fn every_change_over_the_api_is_a_line() {
     }
 }
 
+const HELD_POLICY: &str = "
+domain: shop
+caller: { key: user }
+descriptors:
+- key: user
+  reservation: { ttl: 10m }
+  limits: [{ name: daily, rate: 10/day }]
+  descriptors:
+  - { key: kind, value: seat, limits: [{ name: seats, rate: 3/total }] }
+";
+
+/// A limit as a line has it.
+fn stood(limit: &str, quota: u64, used: u64) -> Value {
+    json!({ "limit": limit, "quota": quota, "used": used, "remaining": quota - used })
+}
+
+#[tokio::test]
+async fn a_change_of_hits_says_which_limits_and_how_they_stood() {
+    let with_seats = |body: &Value| {
+        let mut body = body.clone();
+        body["entries"] = json!([{ "kind": "seat" }]);
+        body
+    };
+    let daily = |used: u64| json!([stood("daily", 10, used)]);
+    let seats = |used: u64| json!([stood("seats", 3, used)]);
+    let hits = |hits: u64| json!({ "hits": hits });
+    let adjusted = json!({ "hits": 1, "mode": "adjust_only" });
+    let counted = with_seats(&json!({ "counted": 1 }));
+    let job = json!({ "id": "job", "hits": 3 });
+    for store in Store::every() {
+        let audited = Audited::serving(HELD_POLICY, &store, &[]).await;
+        for (path, body, hits, limits, reservation) in [
+            ("quota/consume", &hits(4), 4, daily(0), Value::Null),
+            ("quota/consume", &adjusted, 1, daily(4), Value::Null),
+            ("quota/release", &hits(2), 2, daily(5), Value::Null),
+            ("quota/consume", &with_seats(&hits(2)), 2, seats(0), Value::Null),
+            ("quota/recalculate", &counted, 1, seats(2), Value::Null),
+            ("reservations", &job, 3, daily(3), json!("job")),
+            ("reservations/job/extend", &json!({}), 0, daily(6), json!("job")),
+            ("reservations/job/settle", &hits(1), 1, daily(6), json!("job")),
+            ("quota/reset", &json!({}), 4, daily(4), Value::Null),
+        ] {
+            let status = audited.send("POST", &format!("callers/ann/{path}"), body).await;
+            assert!([200, 201].contains(&status), "{path}: {status}");
+            let line = audited.lines().pop().unwrap();
+            let names = ["hits", "domain", "limits", "reservation"];
+            let reported = json!(names.map(|name| line[name].clone()));
+            assert_eq!(reported, json!([hits, "shop", limits, reservation]), "{path} {body}");
+        }
+        assert_eq!(verify(&[&audited.file()], &[]).0, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_that_is_refused_or_cancelled_has_its_id_in_each_line() {
+    for store in Store::every() {
+        let audited = Audited::serving(HELD_POLICY, &store, &[]).await;
+        let path = "callers/ann/reservations";
+        let reserve = async |id: &str, hits: u64| {
+            audited.send("POST", path, &json!({ "id": id, "hits": hits })).await
+        };
+        assert_eq!(reserve("much", 11).await, 429);
+        assert_eq!(reserve("other", 2).await, 201);
+        assert_eq!(audited.send("DELETE", &format!("{path}/other"), &Value::Null).await, 204);
+        let lines = audited.lines();
+        let reported = lines.iter().map(|line| {
+            let used = line["limits"][0]["used"].as_u64().unwrap();
+            (line["reservation"].as_str().unwrap(), used, line["failed"].is_string())
+        });
+        let expected =
+            [("much", 0, false), ("much", 0, true), ("other", 0, false), ("other", 2, false)];
+        assert_eq!(reported.collect::<Vec<_>>(), expected);
+    }
+}
+
 #[tokio::test]
 async fn a_change_of_files_is_a_line_and_an_invalid_file_is_none() {
     let audited = Audited::serving(POLICY, &Store::Embedded, &[]).await;
