@@ -41,7 +41,8 @@ impl PricedUnits {
             Some(chosen.map_or(value, |one| one.chosen))
         })?;
         let (hits, gives_back) = hits(verdict, request);
-        let units = prices.lines.get(index)?.units(hits);
+        let line = prices.lines.get(index)?;
+        let units = if gives_back { line.units_back(hits) } else { line.units(hits) };
         Some(Self {
             line: u16::try_from(index).ok()?,
             units: u32::try_from(units).unwrap_or(u32::MAX),
@@ -50,8 +51,8 @@ impl PricedUnits {
     }
 }
 
-/// The most hits that a descriptor of a request spends, or gives back if none spends; none of a retry. A reservation is
-/// priced when it is settled.
+/// The most hits that a descriptor of a request spends, or gives back if none spends: then as many as came back to one of its
+/// limits. None of a retry. A reservation is priced when it is settled.
 fn hits(verdict: &Verdict<'_>, request: &Request<'_>) -> (u64, bool) {
     let charges = verdict.charges();
     let is = |reserving: Reserving| charges.iter().any(|charge| charge.reserving == reserving);
@@ -69,5 +70,19 @@ fn hits(verdict: &Verdict<'_>, request: &Request<'_>) -> (u64, bool) {
             Hits::GiveBack(_) => given_back = descriptor.hits.amount().max(given_back),
         }
     }
-    if spent == 0 { (given_back, true) } else { (spent, false) }
+    if spent == 0 { (back_of(verdict, given_back), true) } else { (spent, false) }
+}
+
+/// How many of the hits that a request gives back came back to one of its limits: the most. Without such a limit nothing is known
+/// of what was spent: all of them.
+fn back_of(verdict: &Verdict<'_>, hits: u64) -> u64 {
+    let charges = verdict.charges().iter();
+    let back = charges.filter(|charge| matches!(charge.hits, Hits::GiveBack(1..)));
+    let parts = back.map(|charge| {
+        // A limit may count a request by a cost of its own.
+        let (asked, taken) = (charge.hits.amount(), charge.taken().amount());
+        let part = u128::from(hits) * u128::from(taken) / u128::from(asked);
+        u64::try_from(part).unwrap_or(hits)
+    });
+    parts.max().unwrap_or(hits)
 }

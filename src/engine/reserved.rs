@@ -3,7 +3,7 @@
 use crate::limit::Hits;
 
 use super::reserving::Reserving;
-use super::verdict::{ChargeDecision, Verdict};
+use super::verdict::{ChargeDecision, Code, Verdict};
 
 impl<'v> Verdict<'v> {
     /// The limits of which reservations hold hits, or of which some were settled: how many are held, and how many were spent by
@@ -18,7 +18,8 @@ impl<'v> Verdict<'v> {
         self.notices.iter().find(|notice| notice.charge == index).map_or(0, |notice| notice.held)
     }
 
-    /// Hits of a charge that count as asked of its limit: none of a retry, nor of a reservation until it is settled.
+    /// Hits of a charge that count as asked of its limit: none of a retry, nor of a reservation until it is settled. Of hits
+    /// that come back, those that did.
     pub fn hits_of(&self, index: usize) -> Hits {
         let Some(charge) = self.charges().get(index) else { return Hits::Spend(0) };
         let is_made = !charge.is_over() || charge.decision.counted;
@@ -29,7 +30,10 @@ impl<'v> Verdict<'v> {
                 let notice = self.notices.iter().find(|notice| notice.charge == index);
                 Hits::Spend(notice.map_or(0, |notice| notice.settled))
             }
-            Reserving::None | Reserving::Holds | Reserving::Settles => charge.taken(),
+            Reserving::None | Reserving::Holds | Reserving::Settles => match charge.hits {
+                Hits::GiveBack(_) if self.code() != Code::Ok => charge.hits,
+                Hits::GiveBack(_) | Hits::Spend(_) => charge.taken(),
+            },
         }
     }
 }

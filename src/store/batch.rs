@@ -147,8 +147,8 @@ pub struct Decision {
     pub standing: Standing,
     /// Hits that were taken ahead, which the standing has as spent.
     pub ahead: u64,
-    /// Hits that don't count: they passed, and the limit's overdraft clips them; or, of a charge that is made in part, they did not
-    /// pass.
+    /// Hits that don't count: they passed, and the limit's overdraft clips them; of a charge that is made in part, they did not
+    /// pass; of hits that come back, the limit had not so many in use, or they did not come back ([`Charge::comes_back`]).
     pub clipped: u64,
     /// The store was out and the limit's `on_outage` is `error`: it is unknown whether it had the hits.
     pub failed: bool,
@@ -238,6 +238,13 @@ impl Charge {
     pub fn may_come_back_later(&self) -> bool {
         let is_held = self.reservation.as_ref().is_some_and(|step| step.id().is_some());
         matches!(self.hits, Hits::GiveBack(1..)) && self.on_outage == OnOutage::Local && !is_held
+    }
+
+    /// Whether its hits come back to what is spent of its limit: then its decision tells how many did not. What settles or
+    /// releases a reservation does not.
+    pub fn comes_back(&self) -> bool {
+        let is_spent = || matches!(self.step(), None | Some(Reservation::Count));
+        matches!(self.hits, Hits::GiveBack(_)) && is_spent()
     }
 
     /// Whether its hits may count although the request is refused.

@@ -62,13 +62,83 @@ async fn ask_all(tollgate: &Tollgate) {
     }
     bob.ask(&["user=bob", "tier=paid"], 1).await;
     // Hits that are given back give the price back.
-    let mut back = request("gate", &["provider=near,op=book"], 1);
-    back.descriptors[0].is_negative_hits = true;
-    tollgate.client().await.should_rate_limit(back).await.unwrap();
+    give_back(tollgate, "provider=near,op=book", 1).await;
     eventually("the requests in the usage", async || {
         (requests(tollgate).await == 10).then_some(())
     })
     .await;
+}
+
+async fn give_back(tollgate: &Tollgate, entries: &str, hits: u32) {
+    let mut back = request("gate", &[entries], hits);
+    back.descriptors[0].is_negative_hits = true;
+    tollgate.client().await.should_rate_limit(back).await.unwrap();
+}
+
+/// What was not spent hides nothing of what others have spent.
+#[tokio::test]
+async fn only_hits_that_come_back_give_their_price_back() {
+    const POLICY: &str = "
+domain: gate
+caller: { key: user }
+prices:
+- { when: { op: book }, price: 0.5 EUR }
+- { when: { op: talk }, price: 1 EUR, per: 10 }
+- { when: { op: free }, price: 0.1 EUR }
+costs: { triple: [{ hits: 3, per: 1 }] }
+descriptors:
+- key: user
+  descriptors:
+  - { key: op, value: book, limits: [{ name: books, rate: 100/day }] }
+  - key: op
+    value: talk
+    limits:
+    - { name: talks, rate: 50/day, algorithm: token_bucket }
+    - { name: costly, rate: 1000/day, cost: triple }
+- { key: op, value: free, rate_limit: { unlimited: true } }
+";
+    for store in Store::every() {
+        let tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;
+        let mut ann = DomainClient::new(&tollgate, "gate").await;
+        assert!(ann.ask(&["user=ann,op=book"], 1).await.passed);
+        assert!(ann.ask(&["user=ann,op=talk"], 25).await.passed);
+        for _ in 0..4 {
+            give_back(&tollgate, "user=bob,op=book", 7).await;
+            give_back(&tollgate, "user=bob,op=talk", 20).await;
+        }
+        // Of 25 hits in three parts, 14 come back, and then the rest: two whole parts.
+        give_back(&tollgate, "user=ann,op=talk", 14).await;
+        give_back(&tollgate, "user=ann,op=talk", 14).await;
+        // Without a limit nothing is known: it comes back as asked.
+        give_back(&tollgate, "op=free", 1).await;
+        eventually("the requests in the usage", async || {
+            (requests(&tollgate).await == 13).then_some(())
+        })
+        .await;
+        let usage = "/v1/usage?granularity=day";
+        let kinds = costs(&tollgate, &format!("{usage}&group_by=provider"), &["provider"]).await;
+        let expected = [
+            json!(["book", 5, 500_000, 0]),
+            json!(["free", 1, 0, 100_000]),
+            json!(["talk", 7, 3_000_000, 2_000_000]),
+        ];
+        assert_eq!(kinds, expected);
+        let page = get(&tollgate, &format!("{usage}&group_by=limit,caller")).await.json();
+        let hits = |item: &Value| {
+            let hits = &item["hits"];
+            json!([item["limit"], item["caller"], hits["spent"], hits["given_back"]])
+        };
+        let sums: Vec<Value> = page["items"].as_array().unwrap().iter().map(hits).collect();
+        let expected = [
+            json!(["books", "ann", 1, 0]),
+            json!(["books", "bob", 0, 0]),
+            json!(["costly", "ann", 75, 75]),
+            json!(["costly", "bob", 0, 0]),
+            json!(["talks", "ann", 25, 25]),
+            json!(["talks", "bob", 0, 0]),
+        ];
+        assert_eq!(sums, expected);
+    }
 }
 
 #[tokio::test]

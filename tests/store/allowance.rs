@@ -20,6 +20,7 @@ of_every_store! {
     bonuses_are_spent_after_the_base_the_soonest_to_end_first
     a_bonus_ends_at_its_time_whatever_it_has_left
     what_is_given_back_goes_to_the_last_bonus_first
+    what_did_not_come_back_to_bonuses_is_told
     a_bonus_that_changes_keeps_its_count
     a_charge_that_was_made_before_prolongs_no_bonus
     limits_of_one_key_have_bonuses_of_one_name_each
@@ -103,6 +104,18 @@ async fn bonuses_are_spent_after_the_base_the_soonest_to_end_first(store: Arc<im
         assert_eq!(left(1, 19_999).await, 2, "{limit}");
         assert_eq!(left(0, 20_000).await, 0, "{limit}");
         assert!(!passes(&*store, &ask(1), 20_000).await, "{limit}");
+    }
+}
+
+async fn what_did_not_come_back_to_bonuses_is_told(store: Arc<impl Store>) {
+    for limit in lasting(5) {
+        let ask = |hits| with_bonuses(one(limit.tag(), &limit, hits), BONUSES);
+        let clipped = async |hits| charge(&*store, &ask(hits), after(0)).await.decisions[0].clipped;
+        assert_eq!(clipped(GiveBack(2)).await, 2, "{limit}");
+        assert_eq!(clipped(Spend(9)).await, 0, "{limit}");
+        assert_eq!(clipped(GiveBack(3)).await, 0, "{limit}");
+        assert_eq!(clipped(GiveBack(10)).await, 4, "one was of a bonus, and five of it: {limit}");
+        assert_eq!(clipped(GiveBack(1)).await, 1, "{limit}");
     }
 }
 

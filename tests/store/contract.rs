@@ -21,6 +21,7 @@ of_every_store! {
     quotas_refuse_only_when_all_are_over
     an_enforced_limit_refuses_whatever_the_quotas_say
     giving_back_never_goes_below_zero
+    hits_that_did_not_come_back_are_told
     giving_back_takes_the_oldest_first
     a_peek_always_fits_and_changes_nothing
     a_charge_that_is_made_once_is_made_once
@@ -100,6 +101,39 @@ async fn giving_back_never_goes_below_zero(store: Arc<impl Store>) {
         assert!(passes(&*store, &one(name, &limit, GiveBack(u64::MAX)), 0).await, "{limit}");
         assert_eq!(remaining(&*store, name, &limit, 0).await, 10, "{limit}");
     }
+}
+
+/// Those that the limit had in use are gone; the others are told, of every algorithm.
+async fn hits_that_did_not_come_back_are_told(store: Arc<impl Store>) {
+    for limit in one_of_each(10) {
+        let name = limit.tag();
+        let kept = async |hits, at_ms| {
+            let outcome = charge(&*store, &one(name, &limit, GiveBack(hits)), after(at_ms)).await;
+            assert!(outcome.admitted, "{limit}");
+            outcome.decisions[0].clipped
+        };
+        assert_eq!(kept(5, 0).await, 5, "nothing was spent: {limit}");
+        assert!(passes(&*store, &one(name, &limit, Spend(7)), 0).await, "{limit}");
+        assert_eq!(kept(3, 0).await, 0, "{limit}");
+        assert_eq!(kept(9, 0).await, 5, "four were left: {limit}");
+        assert_eq!(kept(1, 0).await, 1, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, Spend(3)), 1).await, "{limit}");
+        let is_total = limit.algorithm() == &Algorithm::Total;
+        assert_eq!(kept(3, 4_000_000_000).await, if is_total { 0 } else { 3 }, "time has: {limit}");
+    }
+    // Of a bucket that has refilled 1.5 of 3 hits, 1.5 are in use: two, as it says itself.
+    let limit = bucket(10, 10_000, 10);
+    assert!(passes(&*store, &one("refills", &limit, Spend(3)), 0).await);
+    let back = charge(&*store, &one("refills", &limit, GiveBack(3)), after(1_500)).await;
+    assert_eq!((back.decisions[0].clipped, back.decisions[0].standing.remaining), (1, 10));
+    let (empty, full, other) = (total(10), total(1), total(9));
+    let both = batch(&[
+        ("empty", 0, Enforce, &empty, GiveBack(2)),
+        ("other", 1, Enforce, &other, Spend(1)),
+        ("full", 2, Enforce, &full, Spend(2)),
+    ]);
+    let refused = charge(&*store, &both, after(0)).await;
+    assert_eq!((refused.admitted, refused.decisions[0].clipped), (false, 2));
 }
 
 async fn a_charge_that_is_made_once_is_made_once(store: Arc<impl Store>) {

@@ -59,6 +59,14 @@ impl PriceLine {
         }
     }
 
+    /// The same of hits that come back: those of a part of `per` stay paid, so never more comes back than was spent.
+    pub fn units_back(&self, hits: u64) -> u64 {
+        match self.per {
+            None => hits.min(1),
+            Some(per) => hits / per.max(1),
+        }
+    }
+
     /// What so many units cost, in micro-units.
     pub fn cost(&self, units: u64) -> u64 {
         self.micros.saturating_mul(units).min(AMOUNT_MAX)

@@ -147,7 +147,10 @@ impl<'a> Decider<'a> {
         if charge.is_plain() {
             let state = self.state(index);
             let fit = limit.fit(state, hits, now);
-            return Decision::new(fit, limit.standing(state, now));
+            return Decision {
+                clipped: charge.unmade_back(),
+                ..Decision::new(fit, limit.standing(state, now))
+            };
         }
         let made = self.made(charge);
         let (fit, retry) = match made {
@@ -164,7 +167,8 @@ impl<'a> Decider<'a> {
         // What follows looks at later times too.
         let standing = self.standing(index, &allowance);
         let fit = fit.unwrap_or_else(|| self.fit(index, made, &mut allowance));
-        Decision { retry, ..Decision::new(fit, standing) }
+        let clipped = if retry.is_some_and(Retry::is_free) { 0 } else { charge.unmade_back() };
+        Decision { retry, clipped, ..Decision::new(fit, standing) }
     }
 
     /// Whether a charge's limit has the hits. For a debit that was refused, and counts already, whether it is not overdrawn.
@@ -263,6 +267,7 @@ impl<'a> Decider<'a> {
             return;
         }
         if charge.is_plain() {
+            self.tell_plain_back(index, decision);
             self.spend_base(index, charge.hits);
             decision.standing = limit.standing(self.state(index), now);
             return;
@@ -277,6 +282,7 @@ impl<'a> Decider<'a> {
         let (limit, now) = (self.limit(index), self.now);
         let mut allowance = self.allowance(charge);
         let (hits, before) = (self.granted(index, &allowance), allowance.bonuses.clone());
+        let used_before = self.used_in_all(index, &allowance);
         let Some(spending) = self.reserve(index, hits, &allowance) else {
             let allowance = self.allowance(charge);
             decision.standing = self.standing(index, &allowance);
@@ -296,7 +302,9 @@ impl<'a> Decider<'a> {
                 allowance.divide(&self.settled(index), spending.hits, spending.overdraft)
             }
         };
-        decision.clipped = spending.clipped + clipped;
+        if !charge.comes_back() {
+            decision.clipped = spending.clipped + clipped;
+        }
         let settled = spending.hits.amount() - clipped;
         if charge.settles() && settled != 0 {
             Notice::of_charge(&mut self.notices, index).settled = settled;
@@ -313,12 +321,22 @@ impl<'a> Decider<'a> {
             entry.expiry_ms = charge.limit.latest_expiry_ms(&entry.state);
             self.take_reports_back(charge);
             self.take_grace_back(index);
+            self.tell_given_back(index, (used_before, &allowance), decision);
             decision.standing = self.standing(index, &allowance);
             return;
         }
         let used = self.settled(index).used();
         self.spend_base(index, base);
+        self.tell_given_back(index, (used_before, &allowance), decision);
         self.report_charge(index, used);
+        self.take_ahead(index, decision);
+        decision.standing = self.standing(index, &allowance);
+    }
+
+    /// Takes hits ahead, for a lease.
+    fn take_ahead(&mut self, index: usize, decision: &mut Decision) {
+        let charge = &self.batch.charges[index];
+        let (limit, now) = (self.limit(index), self.now);
         let takes = charge.ahead != 0
             && decision.clipped == 0
             && !charge.is_partial()
@@ -329,7 +347,6 @@ impl<'a> Decider<'a> {
             limit.charge_ahead(&mut entry.state, decision.ahead, now);
             entry.expiry_ms = charge.limit.latest_expiry_ms(&entry.state);
         }
-        decision.standing = self.standing(index, &allowance);
     }
 
     fn spend_base(&mut self, index: usize, hits: Hits) {

@@ -7,6 +7,7 @@ mod counter_file;
 mod decide;
 mod erase;
 mod gauges;
+mod given_back;
 mod holdings;
 mod journal;
 mod kept;

@@ -119,7 +119,11 @@ impl Fallback {
             self.debts.expect();
         }
         outcome.decisions.truncate(own.len());
-        for (own, decision) in own.iter().zip(&mut outcome.decisions) {
+        for ((own, charge), decision) in own.iter().zip(&batch.charges).zip(&mut outcome.decisions)
+        {
+            if charge.comes_back() {
+                decision.clipped = self.kept_back(charge, &own.charge, decision);
+            }
             *decision = match own.charge.on_outage {
                 OnOutage::Local => self.reported(own, *decision, now),
                 OnOutage::Allow | OnOutage::Deny | OnOutage::Error => {
@@ -241,6 +245,16 @@ impl Fallback {
             }
         };
         Own { charge, capacity, known }
+    }
+
+    /// The hits of a charge that did not come back here, of those that are to. Whether the store has more of them in use is
+    /// unknown.
+    fn kept_back(&self, charge: &Charge, own: &Charge, decision: &Decision) -> u64 {
+        let here = match own.hits {
+            Hits::GiveBack(_) => own.hits.amount().saturating_sub(decision.clipped),
+            Hits::Spend(_) => 0,
+        };
+        charge.hits.amount().saturating_sub(here / self.times(&charge.limit))
     }
 
     /// The decision that is returned for a charge here.
@@ -545,6 +559,28 @@ mod tests {
         assert_eq!(asked(OnOutage::Deny, Hits::Spend(0)), (true, 5));
         assert_eq!(asked(OnOutage::Deny, Hits::GiveBack(1)), (true, 5));
         assert!(!fallback.owes());
+    }
+
+    /// Whether the store has more of them in use is unknown.
+    #[test]
+    fn only_hits_that_were_spent_here_are_known_to_come_back() {
+        let limit = sliding(100);
+        let fallback = shared_by(2);
+        store_with(&fallback, &limit, 60);
+        let clipped = |on_outage, hits, error: Option<&StoreError>| {
+            let mut batch = ask(&limit, hits);
+            batch.charges[0].on_outage = on_outage;
+            fallback.decide(&batch, error, at(10)).decisions[0].clipped
+        };
+        for on_outage in [OnOutage::Allow, OnOutage::Deny, OnOutage::Error] {
+            assert_eq!(clipped(on_outage, Hits::GiveBack(3), None), 3);
+        }
+        assert_eq!(clipped(OnOutage::Local, Hits::GiveBack(3), None), 3);
+        assert_eq!(clipped(OnOutage::Local, Hits::Spend(5), None), 0);
+        let late = StoreError::Late { deadline: std::time::Duration::from_millis(1) };
+        assert_eq!(clipped(OnOutage::Local, Hits::GiveBack(2), Some(&late)), 2);
+        assert_eq!(clipped(OnOutage::Local, Hits::GiveBack(2), None), 0);
+        assert_eq!(clipped(OnOutage::Local, Hits::GiveBack(7), None), 4);
     }
 
     #[test]

@@ -41,7 +41,8 @@
 --                      fit       0 it fits; n it would after n milliseconds; -1 never; -2 other hits have its
 --                                idempotency key
 --                      reset     in milliseconds; -1 time alone brings nothing back
---                      taken     ahead; -n if n hits passed that are forgiven; MARK_COUNTED + n if the hits count
+--                      taken     ahead; -n if n hits passed that are forgiven, or did not come back of those to give
+--                                back; MARK_COUNTED + n if the hits count
 --                                although the request was refused, but for n that are forgiven; RETRIED + n if it was made n
 --                                milliseconds before under its idempotency key
 --            2         nothing was done: a calendar period or a schedule was worked out for another time than

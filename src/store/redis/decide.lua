@@ -35,11 +35,13 @@ local function decide_one(records, keys, bytes)
   local entry = entry_of(record, tag)
   if entry.kind == RAW then settle(entry, kind, a, b) end
   local fit = fit_of(entry, hits, capacity, a, b)
+  -- What does not come back of hits that do: more than is in use.
+  local taken = hits < 0 and min(hits + (entry.used or 0), 0) or 0
   if fit == 0 then charge(record, entry, hits, a, b, c) end
   local admitted = (fit == 0 or mode == SHADOW) and ADMITTED or REFUSED
   local remaining = max(capacity - (entry.used or 0), 0)
   if hits < 0 then forget_level(record) end
-  return pack(ONE_ANSWER, admitted, fit, remaining, reset(entry, a, b, c), 0)
+  return pack(ONE_ANSWER, admitted, fit, remaining, reset(entry, a, b, c), taken)
 end
 
 -- What decide_passing decides: the codes of charges without and with thresholds, as in pack.rs, and what stands in SPECIAL
@@ -123,6 +125,13 @@ local function find_grants(charges)
   return grants
 end
 
+-- The hits in use of a limit and of the bonuses on it. Mirrors Decider::used_in_all.
+local function used_in_all(one)
+  local used = one.entry.used or 0
+  for _, bonus in ipairs(one.special.bonuses) do used = used + bonus.spent end
+  return used
+end
+
 -- Makes a special charge. Mirrors Decider::spend.
 local function spend_special(one, grants)
   local special, entry = one.special, one.entry
@@ -138,6 +147,7 @@ local function spend_special(one, grants)
   if special.is_made then return end
   if is_partial then note_part(one) end
   if special.seen then see(one) end
+  local before = one.hits < 0 and used_in_all(one)
   local hits = special_spending(one)
   if not hits then return end
   if special.keyed and special.keyed.once == ONCE_MARK then amends.keep_taken(one) end
@@ -151,6 +161,7 @@ local function spend_special(one, grants)
     if special.grace then keep_grace(one) end
     take_ahead(one)
   end
+  if before then one.back = before - used_in_all(one) end
   -- What a bucket owes is kept until it is paid at the slowest rate. Mirrors Limit::latest_expiry_ms.
   if one.schedule and not entry.body then entry.expiry = expiry(entry, one.schedule.slowest) end
 end
@@ -194,7 +205,7 @@ local function read_charges(records, keys, bytes, at)
     if scheduled then mode = mode - SCHEDULED end
     local one = {
       record = record, entry = entry, group = group, mode = mode % MODES, hits = hits,
-      capacity = capacity, a = a, b = b, c = c, fit = 0, special = false, schedule = false,
+      capacity = capacity, a = a, b = b, c = c, fit = 0, special = false, schedule = false, back = 0,
     }
     if MODES <= mode then
       at, failure = read_special(records, keys, one, bytes, at, (mode - one.mode) / MODES)
@@ -236,11 +247,19 @@ local function tally(charges)
   return admitted, fits, lacks, counts or admitted
 end
 
+-- The hits that do not come back of a charge whose hits do, below zero. Mirrors Charge::comes_back.
+local function kept_back(one)
+  local held = one.special and one.special.held
+  if held and held.step ~= reservations.COUNT then return 0 end
+  return min(one.hits + one.back, 0)
+end
+
 local function answer(one)
   local entry, special = one.entry, one.special
   local remaining = special and special_remaining(one) or max(one.capacity - (entry.used or 0), 0)
   local reset_ms = reset(entry, one.a, one.b, one.c)
   local taken = special and special.taken or 0
+  if one.hits < 0 then taken = taken + kept_back(one) end
   if special and special.keyed and special.keyed.is_retry then taken = RETRIED + special.keyed.age end
   return pack(ANSWER, one.fit, remaining, reset_ms, taken)
 end
@@ -303,6 +322,7 @@ local function decide_all(records, keys, bytes)
     if passes and one.special then
       spend_special(one, grants)
     elseif passes then
+      if one.hits < 0 then one.back = one.entry.used or 0 end
       charge(one.record, one.entry, one.hits, one.a, one.b, one.c)
     elseif not lacks[one.group] and (counts or is_booked(one)) then
       count(one, gauges)

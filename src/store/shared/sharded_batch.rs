@@ -174,6 +174,7 @@ impl ShardBatch {
             if !decision.failed {
                 joined.standing = decision.standing;
                 joined.retry = decision.retry;
+                joined.clipped = decision.clipped;
             }
         }
         // What was to be reported before they came back is no more.
@@ -216,6 +217,10 @@ pub fn join(batch: &Batch, shards: &[ShardBatch], outcomes: &[Outcome]) -> Outco
         })
     };
     joined.decisions = (0..batch.charges.len()).filter_map(decision).collect();
+    for (charge, decision) in batch.charges.iter().zip(&mut joined.decisions) {
+        // Until they come back.
+        decision.clipped += if charge.comes_back() { charge.hits.amount() } else { 0 };
+    }
     let level = |gauge| all().find_map(|(shard, outcome)| shard.level(gauge, outcome));
     let notices = all().flat_map(|(shard, outcome)| {
         let own = |notice: &Notice| {
