@@ -47,7 +47,6 @@ use crate::listen::Acceptor;
 use crate::metrics::Metrics;
 use crate::observe::traces::Traces;
 use crate::settings::{Settings, TlsFiles};
-use crate::store::Directory;
 use crate::store::redis::{Connector, Subscriber};
 
 use api_keys::LastUseWriter;
@@ -211,7 +210,7 @@ impl Process {
         }
         let upkeep = Upkeep { engine: self.engine.clone(), metrics: self.metrics.clone() };
         self.helpers.spawn(upkeep.run(closed()));
-        if let Directory::Redis(_) = self.engine.directory() {
+        if self.engine.directory().writable().is_ok() {
             let gifts = PendingGifts { engine: self.engine.clone() };
             self.helpers.spawn(gifts.run(closed()));
         }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context, anyhow};
 use tokio::time::{interval, timeout};
 
 use super::api_keys;
 use crate::clock::Timestamp;
 use crate::engine::AnyStore;
 use crate::metrics::Metrics;
+use crate::printable;
 use crate::settings::Settings;
 use crate::store::embedded::Memory;
 use crate::store::redis::{
@@ -16,7 +18,8 @@ use crate::store::redis::{
     RedisErasures, RedisRefusals, RedisSettings, Subscriber,
 };
 use crate::store::{
-    ApiKeyStore, CounterFile, Directory, Fallback, FileSums, ReservationRecords, SumsStore,
+    ApiKeyStore, CounterFile, Directory, DirectoryFile, EmbeddedDirectory, Fallback, FileSums,
+    ReservationRecords, SumsStore,
 };
 use crate::tls_client::{IdentityFiles, TlsSettings};
 
@@ -26,6 +29,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 /// The database files in `data_dir`.
 const USAGE_FILE: &str = "usage.redb";
 const COUNTER_FILE: &str = "counters.redb";
+const CALLERS_FILE: &str = "callers.redb";
 
 /// The stores of counters and callers, and the tasks that keep their connections.
 #[derive(Debug)]
@@ -55,13 +59,17 @@ pub struct Stores {
 /// The stores of these settings. If there are caller files, they are the directory.
 ///
 /// # Errors
-/// If the settings of Redis are invalid. An unavailable Redis is not an error.
+/// If the settings of Redis are invalid, or the file of callers or of API keys can't be read. An unavailable Redis is not
+/// an error.
 pub fn build(settings: &Settings, metrics: &Metrics, now: Timestamp) -> anyhow::Result<Stores> {
     let files = (!settings.callers.files.is_empty()).then(Directory::files);
     let Some(redis_settings) = redis_settings(settings) else {
         let (memory, counter_file) = memory(settings, metrics, now);
         let store = AnyStore::Memory(memory);
-        let directory = files.unwrap_or_default();
+        let directory = match files {
+            Some(files) => files,
+            None => Directory::Embedded(embedded_directory(settings)?),
+        };
         let sums = file_sums(settings, metrics, now);
         return Ok(Stores {
             store,
@@ -145,6 +153,16 @@ fn memory(settings: &Settings, metrics: &Metrics, now: Timestamp) -> (Memory, Op
     (memory, Some(file))
 }
 
+/// The directory of callers in this process, with its file if `data_dir` is set.
+fn embedded_directory(settings: &Settings) -> anyhow::Result<EmbeddedDirectory> {
+    let Some(folder) = &settings.store.data_dir else { return Ok(EmbeddedDirectory::default()) };
+    let path = folder.join(CALLERS_FILE);
+    let opened = DirectoryFile::open(&path).map_err(|reason| anyhow!(reason));
+    let opened = opened.with_context(|| format!("can't read {}", printable::path(&path)));
+    let (file, content) = opened?;
+    Ok(EmbeddedDirectory::of(file, content))
+}
+
 /// The database file of sums, if usage is counted and `data_dir` is set.
 fn file_sums(settings: &Settings, metrics: &Metrics, now: Timestamp) -> Option<Arc<SumsStore>> {
     let folder = settings.store.data_dir.as_ref().filter(|_| settings.observing.usage)?;
@@ -202,7 +220,7 @@ mod tests {
     fn without_a_redis_counters_live_in_the_process() {
         let stores = stores(&Settings::default());
         assert!(stores.store.address().is_none() && stores.connector.is_none());
-        assert!(matches!(stores.directory, Directory::None));
+        assert!(matches!(stores.directory, Directory::Embedded(_)));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::observe::audit::{Changed, Entry};
 use crate::policy::{
     Caller, CallerForm, CallerNames, Flaw, PARENTS_MAX, check_caller_name, check_parents,
 };
-use crate::store::{Change, Directory, DirectoryError, Record};
+use crate::store::{Change, DirectoryError, EmbeddedError, Record};
 
 /// Maximum number of attempts while concurrent changes win.
 const ATTEMPTS_MAX: u32 = 8;
@@ -209,7 +209,7 @@ impl Edit<'_> {
     /// Writes a line, and then removes the record if there is one. Returns whether there was.
     pub async fn remove(&self) -> Result<bool, Problem> {
         let directory = self.request.edge.engine.directory();
-        if let Directory::Redis(_) = directory {
+        if directory.writable().is_ok() {
             let edited = self.apply(|_| Ok(None)).await?;
             if edited.before.is_some() {
                 return Ok(true);
@@ -357,7 +357,12 @@ impl From<DirectoryError> for Problem {
         let status = match &error {
             DirectoryError::None => StatusCode::NOT_FOUND,
             DirectoryError::Files => StatusCode::CONFLICT,
-            DirectoryError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            DirectoryError::Store(_) | DirectoryError::Embedded(EmbeddedError::File(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            DirectoryError::Embedded(EmbeddedError::Full { .. }) => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
         };
         Self::new(status, reason(&error))
     }

@@ -36,8 +36,8 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Folder for files that keep usage, and counters of windows of an hour and more, without Redis. If absent, \
-               both end with the process",
+        help: "Folder for files that keep callers, usage, and counters of windows of an hour and more, without Redis. If \
+               absent, they end with the process",
         read: optional(|text| Some(PathBuf::from(text))),
         excludes: &["redis_url"],
     }

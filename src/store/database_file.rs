@@ -93,12 +93,34 @@ pub fn open(
     }
 }
 
-/// Opens a file that nothing may replace but a person, and creates it and its folder if it was never there. All of it is
-/// read. A damaged file stays as it is, and while one that was renamed is beside it, no new one is created.
+/// Opens and reads a file that nothing may replace but a person, and creates it and its folder if it was never there. A
+/// damaged file stays as it is, and while one that was renamed is beside it, no new one is created.
 ///
 /// # Errors
-/// If it can't be read and written now, or it is damaged.
-pub fn open_irreplaceable(path: &Path, tables: Tables) -> Result<Database, Failure> {
+/// If it can't be read and written now: a clause with the reason, and the remedy if it is damaged.
+pub fn open_irreplaceable<T>(
+    path: &Path,
+    tables: Tables,
+    read: fn(&Database) -> Result<Result<T, Failure>, redb::Error>,
+    remedy: &str,
+) -> Result<(Database, T), String> {
+    let opened = open_or_create(path, tables).and_then(|database| {
+        match guarded(|| read(&database)).and_then(|content| content) {
+            Ok(content) => Ok((database, content)),
+            Err(failure) => {
+                close(database);
+                Err(failure)
+            }
+        }
+    });
+    opened.map_err(|failure| match failure {
+        Failure::Damaged(reason) => format!("{reason}; {remedy}"),
+        Failure::Unavailable(reason) => reason,
+    })
+}
+
+/// Opens a file and verifies all of it, or creates it if it was never there.
+fn open_or_create(path: &Path, tables: Tables) -> Result<Database, Failure> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

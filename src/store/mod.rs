@@ -42,8 +42,10 @@ pub use batch::{
 };
 pub use breaker::{Breaker, Health};
 pub use directory::{
-    Change, Directory, DirectoryError, GIFT_MARK_MS, Gift, GiftChange, GiftEvent, GiftEventKind,
-    GiftState, Page, Record,
+    Change, Directory, DirectoryError, DirectoryFile, EmbeddedDirectory, EmbeddedError,
+    ErasedGifts, GIFT_KEPT, GIFT_LOG_LEN_MAX, GIFT_LOG_LIFE, GIFT_MARK_MS, Gift, GiftChange,
+    GiftEvent, GiftEventKind, GiftState, Page, Record, caller_json, event_json, gift_json,
+    read_event, read_gift, read_record,
 };
 pub use embedded::{CounterFile, PARTS_MAX};
 pub use fallback::{Debt, Fallback};

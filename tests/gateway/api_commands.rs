@@ -222,19 +222,21 @@ async fn a_change_of_an_unknown_caller_says_how_to_create_it() {
         code == 1 && text.contains("`9999-12-31`; use one from 1970-01-01 to 9999-12-29"),
         "{text}"
     );
-    // Without a directory, none can be created.
-    let tollgate = Tollgate::serve(POLICY, &Store::Embedded).await;
+    // In files, none can be created.
+    let files = ["--callers", "config/callers.yaml"];
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &files).await;
     let (code, text) = complaint(&tollgate, &until("2999-01-01"));
-    assert!(code == 1 && text.contains("no directory of callers: set `callers`"), "{text}");
+    assert!(code == 1 && text.contains("the directory is in files"), "{text}");
     assert!(!text.contains("create the caller first"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_directory_nobody_is_told_to_create_a_caller() {
-    let tollgate = Tollgate::serve(POLICY, &Store::Embedded).await;
+async fn with_callers_in_files_nobody_is_told_to_create_one() {
+    let files = ["--callers", "config/callers.yaml"];
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &files).await;
     let grant = ["quota", "grant", "bob", "--limit", "daily", "--amount", "5"];
     let (code, text) = complaint(&tollgate, &grant);
-    assert!(code == 1 && text.contains("no directory of callers"), "{text}");
+    assert!(code == 1 && text.contains("the directory is in files"), "{text}");
     assert!(!text.contains("create the caller"), "{text}");
 }
 

@@ -24,7 +24,7 @@ descriptors:
       - { key: kind, limits: [{ name: kinds, rate: 5/day }] }
 ";
 
-/// A Tollgate whose directory is in Redis.
+/// A Tollgate, and a client.
 struct Api {
     tollgate: Tollgate,
     http: Http,
@@ -91,6 +91,14 @@ async fn on_redis() -> Option<(Api, Store)> {
     Some((Api::start(&store).await, store))
 }
 
+async fn on_every() -> Vec<(Api, Store)> {
+    let mut all = Vec::new();
+    for store in Store::every() {
+        all.push((Api::start(&store).await, store));
+    }
+    all
+}
+
 fn bonus(id: &str, amount: u64, until: &str) -> Value {
     json!({ "id": id, "limit": "tokens", "amount": amount, "until": until })
 }
@@ -102,27 +110,36 @@ fn grants(quota: &Value) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grants_are_spent_by_their_end_and_then_by_priority() {
-    let Some((api, _store)) = on_redis().await else { return };
-    api.put("ann", &json!({})).await;
-    // The epoch would be read as no beginning, and the caller's record as invalid.
-    let epoch = json!({ "id": "e", "limit": "tokens", "amount": 1, "every": "hour", "from": "1970-01-01", "rollover": { "max": 5 } });
-    api.check("ann/bonuses", &epoch, (422, "")).await;
-    let first = json!({ "id": "first", "limit": "tokens", "amount": 3, "until": "2098-01-01", "priority": 9 });
-    let never = json!({ "id": "never", "limit": "tokens", "amount": 6 });
-    for one in [never, bonus("late", 5, "2099-01-01"), bonus("b", 4, "2098-01-01"), first] {
-        api.check("ann/bonuses", &one, (201, "")).await;
+    for (api, _store) in on_every().await {
+        api.put("ann", &json!({})).await;
+        // The epoch would be read as no beginning, and the caller's record as invalid.
+        let epoch = json!({ "id": "e", "limit": "tokens", "amount": 1, "every": "hour", "from": "1970-01-01", "rollover": { "max": 5 } });
+        api.check("ann/bonuses", &epoch, (422, "")).await;
+        let first = json!({ "id": "first", "limit": "tokens", "amount": 3, "until": "2098-01-01", "priority": 9 });
+        let never = json!({ "id": "never", "limit": "tokens", "amount": 6 });
+        for one in [never, bonus("late", 5, "2099-01-01"), bonus("b", 4, "2098-01-01"), first] {
+            api.check("ann/bonuses", &one, (201, "")).await;
+        }
+        let order = [
+            json!(["first", 0, 3]),
+            json!(["b", 0, 4]),
+            json!(["late", 0, 5]),
+            json!(["never", 0, 6]),
+        ];
+        let quota = api.quota("ann").await;
+        assert_eq!(grants(&quota), order, "{quota}");
+        assert_eq!((&quota["quota"], &quota["bonuses"]), (&json!(20), &json!(18)));
+        api.check("ann/quota/consume", &json!({ "hits": 7 }), (200, "")).await;
+        let spent = [
+            json!(["first", 3, 0]),
+            json!(["b", 2, 2]),
+            json!(["late", 0, 5]),
+            json!(["never", 0, 6]),
+        ];
+        let quota = api.quota("ann").await;
+        assert_eq!((grants(&quota), &quota["used"]), (spent.to_vec(), &json!(7)), "{quota}");
+        assert_eq!(api.balance("ann").await, 13);
     }
-    let order =
-        [json!(["first", 0, 3]), json!(["b", 0, 4]), json!(["late", 0, 5]), json!(["never", 0, 6])];
-    let quota = api.quota("ann").await;
-    assert_eq!(grants(&quota), order, "{quota}");
-    assert_eq!((&quota["quota"], &quota["bonuses"]), (&json!(20), &json!(18)));
-    api.check("ann/quota/consume", &json!({ "hits": 7 }), (200, "")).await;
-    let spent =
-        [json!(["first", 3, 0]), json!(["b", 2, 2]), json!(["late", 0, 5]), json!(["never", 0, 6])];
-    let quota = api.quota("ann").await;
-    assert_eq!((grants(&quota), &quota["used"]), (spent.to_vec(), &json!(7)), "{quota}");
-    assert_eq!(api.balance("ann").await, 13);
 }
 
 /// Five tokens are deducted if the balance is there, in one step, however many ask at once.
@@ -143,93 +160,98 @@ async fn hits_are_deducted_if_they_are_there_and_never_in_part() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gift_moves_hits_once_and_is_told_on_both_sides() {
-    let Some((api, _store)) = on_redis().await else { return };
-    api.put("ann", &json!({ "bonuses": [bonus("launch", 10, "2099-01-01")] })).await;
-    api.put("bob", &json!({})).await;
-    let gift = json!({ "id": "g1", "to": "bob", "limit": "tokens", "hits": 4 });
-    for _ in 0..3 {
-        let given = api.check("ann/gifts", &gift, (201, "")).await;
-        let reported = json!([given["state"], given["bonus"], given["expires_at"]]);
-        assert_eq!(reported, json!(["done", "launch", "2099-01-02T00:00:00Z"]));
-    }
-    assert_eq!((api.balance("ann").await, api.balance("bob").await), (8, 6));
-    assert_eq!(api.get("ann/gifts/g1").await["state"], "done");
-    let of_ann = api.entries("ann").await;
-    let amount = json!(["amount", 2, null]);
-    assert_eq!(
-        of_ann,
-        [amount.clone(), json!(["granted", 10, "launch"]), json!(["given", -4, "launch"])]
-    );
-    let id = api.quota("bob").await["grants"][0]["id"].clone();
-    assert_eq!(api.entries("bob").await, [amount, json!(["received", 4, id])]);
+    for (api, _store) in on_every().await {
+        api.put("ann", &json!({ "bonuses": [bonus("launch", 10, "2099-01-01")] })).await;
+        api.put("bob", &json!({})).await;
+        let gift = json!({ "id": "g1", "to": "bob", "limit": "tokens", "hits": 4 });
+        for _ in 0..3 {
+            let given = api.check("ann/gifts", &gift, (201, "")).await;
+            let reported = json!([given["state"], given["bonus"], given["expires_at"]]);
+            assert_eq!(reported, json!(["done", "launch", "2099-01-02T00:00:00Z"]));
+        }
+        assert_eq!((api.balance("ann").await, api.balance("bob").await), (8, 6));
+        assert_eq!(api.get("ann/gifts/g1").await["state"], "done");
+        let of_ann = api.entries("ann").await;
+        let amount = json!(["amount", 2, null]);
+        assert_eq!(
+            of_ann,
+            [amount.clone(), json!(["granted", 10, "launch"]), json!(["given", -4, "launch"])]
+        );
+        let id = api.quota("bob").await["grants"][0]["id"].clone();
+        assert_eq!(api.entries("bob").await, [amount, json!(["received", 4, id])]);
 
-    // A second gift that ends at the same time joins the first; what is received can be given on.
-    let second = json!({ "id": "g2", "to": "bob", "limit": "tokens", "hits": 6 });
-    api.check("ann/gifts", &second, (201, "")).await;
-    let back = json!({ "id": "g3", "to": "ann", "limit": "tokens", "hits": 7 });
-    api.check("bob/gifts", &back, (201, "")).await;
-    api.check("bob/quota/consume", &json!({ "hits": 4 }), (200, "")).await;
-    assert_eq!((api.balance("ann").await, api.balance("bob").await), (9, 1));
-    assert_eq!(grants(&api.quota("bob").await), [json!([id, 9, 1])]);
-    let output = api.tollgate.output();
-    let gift = r#""hits":4,"gift":{"id":"g1","limit":"tokens","bonus":"launch"}"#;
-    let lines: Vec<&str> = output.lines().filter(|line| line.contains(gift)).collect();
-    for reported in
-        [r#""what":"give hits","caller":"ann""#, r#""what":"receive hits","caller":"bob""#]
-    {
-        assert_eq!(lines.iter().filter(|line| line.contains(reported)).count(), 1, "{output}");
+        // A second gift that ends at the same time joins the first; what is received can be given on.
+        let second = json!({ "id": "g2", "to": "bob", "limit": "tokens", "hits": 6 });
+        api.check("ann/gifts", &second, (201, "")).await;
+        let back = json!({ "id": "g3", "to": "ann", "limit": "tokens", "hits": 7 });
+        api.check("bob/gifts", &back, (201, "")).await;
+        api.check("bob/quota/consume", &json!({ "hits": 4 }), (200, "")).await;
+        assert_eq!((api.balance("ann").await, api.balance("bob").await), (9, 1));
+        assert_eq!(grants(&api.quota("bob").await), [json!([id, 9, 1])]);
+        let output = api.tollgate.output();
+        let gift = r#""hits":4,"gift":{"id":"g1","limit":"tokens","bonus":"launch"}"#;
+        let lines: Vec<&str> = output.lines().filter(|line| line.contains(gift)).collect();
+        for reported in
+            [r#""what":"give hits","caller":"ann""#, r#""what":"receive hits","caller":"bob""#]
+        {
+            assert_eq!(lines.iter().filter(|line| line.contains(reported)).count(), 1, "{output}");
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gift_that_can_not_be_made_takes_nothing() {
-    let Some((api, _store)) = on_redis().await else { return };
-    let kinds = json!({ "id": "k", "limit": "kinds", "amount": 9 });
-    let bonuses = json!([bonus("launch", 10, "2099-01-01"), kinds]);
-    api.put("ann", &json!({ "bonuses": bonuses })).await;
-    api.put("bob", &json!({})).await;
-    api.put("eve", &json!({ "disabled": true, "bonuses": [bonus("x", 5, "2099-01-01")] })).await;
-    api.put("kid", &json!({ "parent": "ann", "pool": true })).await;
-    let gift =
-        |to: &str, hits: u64| json!({ "id": "g", "to": to, "limit": "tokens", "hits": hits });
-    // The base can't be given.
-    let problem = api.check("ann/gifts", &gift("bob", 11), (429, "QUOTA_EXCEEDED")).await;
-    assert_eq!(problem["detail"], "no bonus of `ann` has 11 hits; the most is 10");
-    api.check("ann/gifts", &gift("nobody", 1), (404, "")).await;
-    api.check("ann/gifts", &gift("ann", 1), (400, "")).await;
-    api.check("ann/gifts", &gift("bob", 0), (400, "")).await;
-    api.check("eve/gifts", &gift("bob", 1), (422, "")).await;
-    let problem = api.check("kid/gifts", &gift("bob", 1), (422, "")).await;
-    assert!(problem["detail"].as_str().unwrap().contains("`ann`"), "{problem}");
-    let several = json!({ "to": "bob", "limit": "kinds", "hits": 1, "entries": [{ "kind": "a" }] });
-    api.check("ann/gifts", &several, (422, "")).await;
-    assert_eq!((api.balance("ann").await, api.balance("bob").await), (12, 2));
-    // An id stands for one gift.
-    api.check("ann/gifts", &gift("bob", 3), (201, "")).await;
-    api.check("ann/gifts", &gift("bob", 4), (409, "IDEMPOTENCY_CONFLICT")).await;
-    assert_eq!((api.balance("ann").await, api.balance("bob").await), (9, 5));
-    // A receiver without room leaves the hits to the giver.
-    let full: Vec<Value> = (0..32).map(|id| bonus(&id.to_string(), 1, "2099-01-01")).collect();
-    api.put("bob", &json!({ "bonuses": full })).await;
-    let full = json!({ "id": "full", "to": "bob", "limit": "tokens", "hits": 2 });
-    api.check("ann/gifts", &full, (409, "")).await;
-    assert_eq!((api.balance("ann").await, api.balance("bob").await), (9, 34));
+    for (api, _store) in on_every().await {
+        let kinds = json!({ "id": "k", "limit": "kinds", "amount": 9 });
+        let bonuses = json!([bonus("launch", 10, "2099-01-01"), kinds]);
+        api.put("ann", &json!({ "bonuses": bonuses })).await;
+        api.put("bob", &json!({})).await;
+        api.put("eve", &json!({ "disabled": true, "bonuses": [bonus("x", 5, "2099-01-01")] }))
+            .await;
+        api.put("kid", &json!({ "parent": "ann", "pool": true })).await;
+        let gift =
+            |to: &str, hits: u64| json!({ "id": "g", "to": to, "limit": "tokens", "hits": hits });
+        // The base can't be given.
+        let problem = api.check("ann/gifts", &gift("bob", 11), (429, "QUOTA_EXCEEDED")).await;
+        assert_eq!(problem["detail"], "no bonus of `ann` has 11 hits; the most is 10");
+        api.check("ann/gifts", &gift("nobody", 1), (404, "")).await;
+        api.check("ann/gifts", &gift("ann", 1), (400, "")).await;
+        api.check("ann/gifts", &gift("bob", 0), (400, "")).await;
+        api.check("eve/gifts", &gift("bob", 1), (422, "")).await;
+        let problem = api.check("kid/gifts", &gift("bob", 1), (422, "")).await;
+        assert!(problem["detail"].as_str().unwrap().contains("`ann`"), "{problem}");
+        let several =
+            json!({ "to": "bob", "limit": "kinds", "hits": 1, "entries": [{ "kind": "a" }] });
+        api.check("ann/gifts", &several, (422, "")).await;
+        assert_eq!((api.balance("ann").await, api.balance("bob").await), (12, 2));
+        // An id stands for one gift.
+        api.check("ann/gifts", &gift("bob", 3), (201, "")).await;
+        api.check("ann/gifts", &gift("bob", 4), (409, "IDEMPOTENCY_CONFLICT")).await;
+        assert_eq!((api.balance("ann").await, api.balance("bob").await), (9, 5));
+        // A receiver without room leaves the hits to the giver.
+        let full: Vec<Value> = (0..32).map(|id| bonus(&id.to_string(), 1, "2099-01-01")).collect();
+        api.put("bob", &json!({ "bonuses": full })).await;
+        let full = json!({ "id": "full", "to": "bob", "limit": "tokens", "hits": 2 });
+        api.check("ann/gifts", &full, (409, "")).await;
+        assert_eq!((api.balance("ann").await, api.balance("bob").await), (9, 34));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hits_that_a_reservation_holds_are_not_given() {
-    let Some((api, _store)) = on_redis().await else { return };
-    api.put("ann", &json!({ "bonuses": [bonus("launch", 10, "2099-01-01")] })).await;
-    api.put("bob", &json!({})).await;
-    api.check("ann/reservations", &json!({ "id": "r", "hits": 11 }), (201, "")).await;
-    let gift =
-        |id: &str, hits: u64| json!({ "id": id, "to": "bob", "limit": "tokens", "hits": hits });
-    let problem = api.check("ann/gifts", &gift("two", 2), (429, "QUOTA_EXCEEDED")).await;
-    let detail = "reservations hold hits of `ann`, which are not given: 1 are left";
-    assert_eq!(problem["detail"], detail);
-    api.check("ann/gifts", &gift("one", 1), (201, "")).await;
-    api.check("ann/reservations/r/settle", &json!({ "hits": 11 }), (200, "")).await;
-    assert_eq!((api.balance("ann").await, api.balance("bob").await), (0, 3));
+    for (api, _store) in on_every().await {
+        api.put("ann", &json!({ "bonuses": [bonus("launch", 10, "2099-01-01")] })).await;
+        api.put("bob", &json!({})).await;
+        api.check("ann/reservations", &json!({ "id": "r", "hits": 11 }), (201, "")).await;
+        let gift =
+            |id: &str, hits: u64| json!({ "id": id, "to": "bob", "limit": "tokens", "hits": hits });
+        let problem = api.check("ann/gifts", &gift("two", 2), (429, "QUOTA_EXCEEDED")).await;
+        let detail = "reservations hold hits of `ann`, which are not given: 1 are left";
+        assert_eq!(problem["detail"], detail);
+        api.check("ann/gifts", &gift("one", 1), (201, "")).await;
+        api.check("ann/reservations/r/settle", &json!({ "hits": 11 }), (200, "")).await;
+        assert_eq!((api.balance("ann").await, api.balance("bob").await), (0, 3));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -345,19 +367,19 @@ async fn a_gift_between_callers_that_are_both_erased_ends() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_passes_as_many_requests_as_were_given() {
     let policy = POLICY.replace("domain: shop", "domain: gate");
-    let Some(server) = Server::start(&[]) else { return };
-    let store = Store::Redis(server);
-    let tollgate = Tollgate::serve(&policy, &store).await;
-    let Some(gateway) = Gateway::start(&[tcp(tollgate.grpc_address)]).await else { return };
-    let api = Api { tollgate, http: Http::new() };
-    let monthly = json!({ "id": "plan", "limit": "tokens", "amount": 5, "every": "year" });
-    api.put("ann", &json!({ "bonuses": [bonus("launch", 10, "2099-01-01"), monthly] })).await;
-    api.put("bob", &json!({})).await;
-    let gift = json!({ "to": "bob", "limit": "tokens", "hits": 4, "bonus": "launch" });
-    api.check("ann/gifts", &gift, (201, "")).await;
-    assert_eq!(gateway.caller.crowd("bob", 10).await, Counts::new(6, 4));
-    assert_eq!(gateway.caller.crowd("ann", 20).await, Counts::new(13, 7));
-    assert_eq!((api.balance("ann").await, api.balance("bob").await), (0, 0));
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(&policy, &store).await;
+        let Some(gateway) = Gateway::start(&[tcp(tollgate.grpc_address)]).await else { return };
+        let api = Api { tollgate, http: Http::new() };
+        let monthly = json!({ "id": "plan", "limit": "tokens", "amount": 5, "every": "year" });
+        api.put("ann", &json!({ "bonuses": [bonus("launch", 10, "2099-01-01"), monthly] })).await;
+        api.put("bob", &json!({})).await;
+        let gift = json!({ "to": "bob", "limit": "tokens", "hits": 4, "bonus": "launch" });
+        api.check("ann/gifts", &gift, (201, "")).await;
+        assert_eq!(gateway.caller.crowd("bob", 10).await, Counts::new(6, 4));
+        assert_eq!(gateway.caller.crowd("ann", 20).await, Counts::new(13, 7));
+        assert_eq!((api.balance("ann").await, api.balance("bob").await), (0, 0));
+    }
 }
 
 /// A sidecar that is killed while it gives leaves gifts pending, at any step. Another one carries them on.

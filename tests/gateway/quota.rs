@@ -615,17 +615,13 @@ async fn an_unknown_domain_is_the_same_problem_everywhere() {
         ] {
             let unknown = get(&format!("{path}domain=nope")).await;
             assert_eq!(unknown, (422, json!("INVALID_RESOURCE_TYPE")), "{path}");
-            // Without Redis there is no directory of callers, and no policy has the provider.
-            let is_known =
-                !path.starts_with("providers/") && (path != "over?" || !store.flags().is_empty());
-            let expected = if is_known { 200 } else { 404 };
+            // No policy has the provider.
+            let expected = if path.starts_with("providers/") { 404 } else { 200 };
             assert_eq!(get(&format!("{path}domain=shop")).await.0, expected, "{path}");
         }
-        if let Store::Redis(_) = store {
-            let unknown = get("over?entries=kind=nope").await;
-            assert_eq!(unknown, (422, json!("INVALID_RESOURCE_TYPE")));
-            assert_eq!(get("over?entries=kind=booking").await.0, 200);
-        }
+        let unknown = get("over?entries=kind=nope").await;
+        assert_eq!(unknown, (422, json!("INVALID_RESOURCE_TYPE")));
+        assert_eq!(get("over?entries=kind=booking").await.0, 200);
     }
 }
 

@@ -51,19 +51,8 @@ impl ApiKeyFile {
     /// # Errors
     /// If it can't be read: a clause with the reason, and what to do if it is damaged.
     pub fn open(path: &Path) -> Result<(Self, ApiKeyFileContent), String> {
-        let opened = database_file::open_irreplaceable(path, TABLES).and_then(|database| {
-            match guarded(|| content(&database)).and_then(|content| content) {
-                Ok(content) => Ok((Self(Mutex::new(database)), content)),
-                Err(failure) => {
-                    database_file::close(database);
-                    Err(failure)
-                }
-            }
-        });
-        opened.map_err(|failure| match failure {
-            Failure::Damaged(reason) => format!("{reason}; {REMEDY}"),
-            Failure::Unavailable(reason) => reason,
-        })
+        let (database, content) = database_file::open_irreplaceable(path, TABLES, content, REMEDY)?;
+        Ok((Self(Mutex::new(database)), content))
     }
 
     /// Writes a record, or removes it, and waits until it is on the disk.

@@ -1,12 +1,25 @@
 //! Gifts of hits from one caller to another, as a directory keeps them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::caller_record::Change;
 use crate::clock::Timestamp;
 
 /// How long the mark lives of hits that were taken for a gift, in milliseconds: 30 days.
 pub const GIFT_MARK_MS: u32 = 30 * 24 * 3_600_000;
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long a gift is known that has come to an end. Longer than the mark of its hits, or a gift of the same id could get
+/// the hits that are marked.
+pub const GIFT_KEPT: Duration = DAY.saturating_mul(31);
+
+/// Maximum number of lines about gifts of one caller.
+pub const GIFT_LOG_LEN_MAX: usize = 200;
+
+/// How long the lines of a caller are kept after the last one.
+pub const GIFT_LOG_LIFE: Duration = DAY.saturating_mul(90);
 
 /// Hits of a bonus that one caller gives to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +93,15 @@ pub enum GiftEventKind {
     Received,
     /// They came back, because the receiver could not take them.
     Returned,
+}
+
+/// What was erased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ErasedGifts {
+    /// Gifts and lines about gifts.
+    pub count: u64,
+    /// A gift has still to be carried on, for which its names are needed.
+    pub is_pending: bool,
 }
 
 impl Gift {

@@ -1,11 +1,15 @@
-//! The directory of callers: files, Redis, or none.
+//! The directory of callers: files, this process, Redis, or none.
 //!
 //! The engine asks for lineages. Those in memory are returned at once, as shared pointers. Others are fetched within
 //! the store's deadline. If the directory does not answer, its last known record applies. If there is none, `on_outage`
 //! decides.
 
 mod caller_record;
+mod edit;
+mod embedded;
+mod file;
 mod gift;
+mod stored;
 
 use std::sync::Arc;
 
@@ -13,11 +17,17 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Timestamp;
 use crate::policy::{Callers, Lineage, Member};
-use crate::store::redis::{ErasedGifts, RedisDirectory};
+use crate::store::redis::RedisDirectory;
 use crate::store::{StoreError, StoreWait};
 
 pub use caller_record::{Change, Page, Record};
-pub use gift::{GIFT_MARK_MS, Gift, GiftChange, GiftEvent, GiftEventKind, GiftState};
+pub use embedded::{EmbeddedDirectory, EmbeddedError};
+pub use file::DirectoryFile;
+pub use gift::{
+    ErasedGifts, GIFT_KEPT, GIFT_LOG_LEN_MAX, GIFT_LOG_LIFE, GIFT_MARK_MS, Gift, GiftChange,
+    GiftEvent, GiftEventKind, GiftState,
+};
+pub use stored::{caller_json, event_json, gift_json, read_event, read_gift, read_record};
 
 /// The directory of callers.
 #[derive(Debug, Default)]
@@ -27,6 +37,8 @@ pub enum Directory {
     None,
     /// The files, as last read.
     Files(ArcSwap<Callers>),
+    /// This process, with a file if there is a `data_dir`.
+    Embedded(EmbeddedDirectory),
     /// Redis, through a cache.
     Redis(RedisDirectory),
 }
@@ -35,7 +47,7 @@ pub enum Directory {
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// There is no directory.
-    #[error("no directory of callers: set `callers` or `redis_url`")]
+    #[error("no directory of callers")]
     None,
     /// It can't be changed here.
     #[error("the directory is in files; edit the files instead")]
@@ -43,6 +55,9 @@ pub enum DirectoryError {
     /// The store is unavailable, or late; a late change may have been made.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The directory of this process has no place, or can't be written.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
 }
 
 impl Directory {
@@ -63,6 +78,7 @@ impl Directory {
         match self {
             Self::None => Some(Lineage::default()),
             Self::Files(files) => Some(files.load().lineage(caller)),
+            Self::Embedded(callers) => Some(callers.lineage(caller)),
             Self::Redis(redis) => redis.cached(caller),
         }
     }
@@ -73,6 +89,7 @@ impl Directory {
         match self {
             Self::None => Lineage::default(),
             Self::Files(files) => files.load().lineage(caller),
+            Self::Embedded(callers) => callers.lineage(caller),
             // Boxed, because it is rarely needed, and would make every request larger.
             Self::Redis(redis) => Box::pin(redis.lineage(caller, wait)).await,
         }
@@ -86,7 +103,7 @@ impl Directory {
         match self {
             Self::None => Err(DirectoryError::None),
             Self::Files(_) => Err(DirectoryError::Files),
-            Self::Redis(_) => Ok(()),
+            Self::Embedded(_) | Self::Redis(_) => Ok(()),
         }
     }
 
@@ -98,6 +115,7 @@ impl Directory {
         match self {
             Self::None => Err(DirectoryError::None),
             Self::Files(files) => Ok(files.load().get(name).cloned().map(Record::of_file)),
+            Self::Embedded(callers) => Ok(callers.read(name)),
             Self::Redis(redis) => Ok(redis.read(name).await?),
         }
     }
@@ -118,6 +136,7 @@ impl Directory {
                 let next = last.filter(|_| limit <= callers.len());
                 Ok(Page { callers, next })
             }
+            Self::Embedded(callers) => Ok(callers.page(after, limit)),
             Self::Redis(redis) => Ok(redis.page(after, limit).await?),
         }
     }
@@ -131,6 +150,7 @@ impl Directory {
         match self {
             Self::None => Err(DirectoryError::None),
             Self::Files(_) => Err(DirectoryError::Files),
+            Self::Embedded(callers) => Ok(callers.write(change)?),
             Self::Redis(redis) => Ok(redis.write(change).await?),
         }
     }
@@ -138,7 +158,7 @@ impl Directory {
     /// Whether no failover can undo the changes that were made.
     pub async fn is_replicated(&self) -> bool {
         match self {
-            Self::None | Self::Files(_) => true,
+            Self::None | Self::Files(_) | Self::Embedded(_) => true,
             Self::Redis(redis) => redis.is_replicated().await,
         }
     }
@@ -148,7 +168,12 @@ impl Directory {
     /// # Errors
     /// When the directory is not changed from here, or does not answer.
     pub async fn gift(&self, id: &str) -> Result<Option<Gift>, DirectoryError> {
-        Ok(self.redis()?.gift(id).await?)
+        self.writable()?;
+        match self {
+            Self::None | Self::Files(_) => Ok(None),
+            Self::Embedded(callers) => Ok(callers.gift(id)),
+            Self::Redis(redis) => Ok(redis.gift(id).await?),
+        }
     }
 
     /// Changes a gift, unless it or the caller that gets its hits is another one than its writer saw: then false. If it is
@@ -161,7 +186,12 @@ impl Directory {
         change: GiftChange<'_>,
         due: Timestamp,
     ) -> Result<bool, DirectoryError> {
-        Ok(self.redis()?.write_gift(change, due).await?)
+        self.writable()?;
+        match self {
+            Self::None | Self::Files(_) => Ok(false),
+            Self::Embedded(callers) => Ok(callers.write_gift(change, due)?),
+            Self::Redis(redis) => Ok(redis.write_gift(change, due).await?),
+        }
     }
 
     /// Some ids of pending gifts that are due, the longest due first; none of a directory that is not changed from here.
@@ -175,6 +205,7 @@ impl Directory {
     ) -> Result<Vec<String>, DirectoryError> {
         match self {
             Self::None | Self::Files(_) => Ok(Vec::new()),
+            Self::Embedded(callers) => Ok(callers.due_gifts(now, max)),
             Self::Redis(redis) => Ok(redis.due_gifts(now, max).await?),
         }
     }
@@ -186,6 +217,7 @@ impl Directory {
     pub async fn gift_log(&self, caller: &str) -> Result<Vec<GiftEvent>, DirectoryError> {
         match self {
             Self::None | Self::Files(_) => Ok(Vec::new()),
+            Self::Embedded(callers) => Ok(callers.gift_log(caller)),
             Self::Redis(redis) => Ok(redis.gift_log(caller).await?),
         }
     }
@@ -197,15 +229,8 @@ impl Directory {
     pub async fn erase_gifts(&self, caller: &str) -> Result<ErasedGifts, DirectoryError> {
         match self {
             Self::None | Self::Files(_) => Ok(ErasedGifts::default()),
+            Self::Embedded(callers) => Ok(callers.erase_gifts(caller)?),
             Self::Redis(redis) => Ok(redis.erase_gifts(caller).await?),
-        }
-    }
-
-    fn redis(&self) -> Result<&RedisDirectory, DirectoryError> {
-        match self {
-            Self::None => Err(DirectoryError::None),
-            Self::Files(_) => Err(DirectoryError::Files),
-            Self::Redis(redis) => Ok(redis),
         }
     }
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::{Cmd, Value};
-use serde::Deserialize;
 use tokio::time;
 
 use super::cache::CallerCache;
@@ -18,8 +17,8 @@ use super::replicas;
 use super::route::Route;
 use super::slot::slot_of;
 use crate::api_keys::ApiKeyHash;
-use crate::policy::{CallerForm, Lineage, Member, NAME_LEN_MAX};
-use crate::store::{Change, Page, Record, StoreError, StoreWait};
+use crate::policy::{Lineage, Member, NAME_LEN_MAX};
+use crate::store::{Change, Page, Record, StoreError, StoreWait, caller_json, read_record};
 
 /// The prefix of all keys of callers, with the version of their format.
 const PREFIX: &str = "tgc1";
@@ -121,15 +120,6 @@ impl Names {
     pub(super) fn revisions(&self) -> String {
         format!("{}-revisions", self.prefix)
     }
-}
-
-/// A caller in Redis; `change.lua` writes the first two fields.
-#[derive(Deserialize)]
-struct Stored {
-    #[serde(rename = "version")]
-    _version: u32,
-    revision: u64,
-    caller: CallerForm,
 }
 
 impl RedisDirectory {
@@ -248,7 +238,7 @@ impl RedisDirectory {
             let records: Vec<Option<Vec<u8>>> = read(self.send(&command).await?)?;
             let both = names.into_iter().zip(records);
             // A caller that was deleted meanwhile has no record.
-            let found = both.filter_map(|(name, bytes)| Some((name, parse(&bytes?)?)));
+            let found = both.filter_map(|(name, bytes)| Some((name, read_record(&bytes?)?)));
             Ok(Page { callers: found.collect(), next })
         })
         .await
@@ -260,8 +250,7 @@ impl RedisDirectory {
     /// # Errors
     /// If Redis does not answer as expected; a late change may have been made.
     pub async fn write(&self, change: Change<'_>) -> Result<Option<u64>, StoreError> {
-        let form = change.caller.map(CallerForm::from);
-        let json = form.map(|form| serde_json::to_string(&form).expect("a form is JSON"));
+        let json = change.caller.map(caller_json);
         let written = in_time(async {
             let seen = match change.seen {
                 0 => self.unreadable(change.name).await?,
@@ -310,13 +299,14 @@ impl RedisDirectory {
         self.cache.is_trusted()
     }
 
+    /// An invalid record counts as none: a request must not fail because of it, and the next write repairs it.
     async fn get(&self, name: &str) -> Result<Option<Record>, StoreError> {
-        Ok(self.bytes(name).await?.as_deref().and_then(parse))
+        Ok(self.bytes(name).await?.as_deref().and_then(read_record))
     }
 
     /// The revision of an invalid record, which its writer could not read; else 0.
     async fn unreadable(&self, name: &str) -> Result<u64, StoreError> {
-        let bytes = self.bytes(name).await?.filter(|bytes| parse(bytes).is_none());
+        let bytes = self.bytes(name).await?.filter(|bytes| read_record(bytes).is_none());
         Ok(bytes.as_deref().and_then(revision).unwrap_or(0))
     }
 
@@ -338,14 +328,6 @@ impl RedisDirectory {
 
 pub(super) fn read<T: ::redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
     T::from_redis_value(value).map_err(|error| StoreError::Garbled { reason: error.to_string() })
-}
-
-/// Parses a record. An invalid one counts as none: a request must not fail because of it, and the next write repairs
-/// it.
-fn parse(bytes: &[u8]) -> Option<Record> {
-    let stored: Stored = serde_json::from_slice(bytes).ok()?;
-    let caller = stored.caller.check().ok()?;
-    Some(Record { caller: Arc::new(caller), revision: stored.revision })
 }
 
 /// The revision of a record as `change.lua` reads it, whatever the rest contains.

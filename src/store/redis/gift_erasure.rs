@@ -6,8 +6,8 @@
 use ::redis::Cmd;
 
 use super::directory::{RedisDirectory, in_time, read};
-use super::gifts::{StoredEvent, json, parse};
-use crate::store::{GiftState, StoreError};
+use super::gifts::parse;
+use crate::store::{ErasedGifts, GiftState, StoreError, event_json, gift_json, read_event};
 
 /// Keys that one command looks at: less than a millisecond of the server.
 const SCANNED_AT_ONCE: u32 = 1_000;
@@ -33,15 +33,6 @@ for i, line in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
   end
 end
 return changed";
-
-/// What was erased.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ErasedGifts {
-    /// Gifts and lines about gifts.
-    pub count: u64,
-    /// A gift has still to be carried on, for which its names are needed.
-    pub is_pending: bool,
-}
 
 impl RedisDirectory {
     /// Erases a caller from all gifts but pending ones, from the lines of other callers, and its own lines.
@@ -101,7 +92,7 @@ impl RedisDirectory {
             return Ok(());
         }
         let mut command = Cmd::new();
-        command.arg("EVAL").arg(REPLACE).arg(1).arg(key).arg(stored).arg(json(&gift));
+        command.arg("EVAL").arg(REPLACE).arg(1).arg(key).arg(stored).arg(gift_json(&gift));
         erased.count += self.ask::<u64>(&command).await?;
         Ok(())
     }
@@ -119,10 +110,11 @@ impl RedisDirectory {
         command.arg("EVAL").arg(REPLACE_LINES).arg(1).arg(key);
         let mut is_of = false;
         for line in &lines {
-            let event = serde_json::from_slice::<StoredEvent>(line).ok();
+            // A line does not have the name of its own caller.
+            let event = read_event("", line);
             if let Some(mut event) = event.filter(|event| event.with == caller) {
                 event.with.clear();
-                command.arg(line).arg(serde_json::to_string(&event).expect("it is JSON"));
+                command.arg(line).arg(event_json(&event));
                 is_of = true;
             }
         }

@@ -1,72 +1,17 @@
 //! Gifts in Redis: beside the callers, so that a gift is noted as done in the step in which its receiver gets the hits.
 
+use std::time::Duration;
+
 use ::redis::Cmd;
-use serde::{Deserialize, Serialize};
 
 use super::directory::{RedisDirectory, in_time, read};
 use crate::clock::Timestamp;
-use crate::policy::CallerForm;
 use crate::store::{
-    GIFT_MARK_MS, Gift, GiftChange, GiftEvent, GiftEventKind, GiftState, StoreError,
+    GIFT_KEPT, GIFT_LOG_LEN_MAX, GIFT_LOG_LIFE, Gift, GiftChange, GiftEvent, GiftState, StoreError,
+    caller_json, event_json, gift_json, read_event, read_gift,
 };
 
 const CHANGE: &str = include_str!("gift.lua");
-
-/// How long a gift is known that has come to an end. Longer than the mark of its hits, or a gift of the same id could get
-/// the hits that are marked.
-const KEPT_MS: u64 = GIFT_MARK_MS as u64 + 24 * 3_600_000;
-
-/// What a caller is told of gifts: so many lines.
-const LOG_LEN_MAX: usize = 200;
-
-/// For so long.
-const LOG_LIFE_MS: u64 = 90 * 24 * 3_600_000;
-
-/// A gift as Redis keeps it.
-#[derive(Serialize, Deserialize)]
-struct StoredGift {
-    version: u32,
-    id: String,
-    from: String,
-    to: String,
-    limit: String,
-    hits: u64,
-    bonus: String,
-    until: u64,
-    domain: String,
-    entries: Vec<(String, String)>,
-    at: u64,
-    state: StoredState,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum StoredState {
-    Pending,
-    Done,
-    Refused,
-    Returned,
-}
-
-/// A line of what a caller is told of gifts.
-#[derive(Serialize, Deserialize)]
-pub(super) struct StoredEvent {
-    at: u64,
-    kind: StoredKind,
-    gift: String,
-    limit: String,
-    bonus: String,
-    hits: u64,
-    pub(super) with: String,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum StoredKind {
-    Given,
-    Received,
-    Returned,
-}
 
 impl RedisDirectory {
     /// The gift of an id.
@@ -103,21 +48,20 @@ impl RedisDirectory {
         for event in log {
             command.arg(names.gift_log(&event.caller));
         }
-        command.arg(&gift.id).arg(seen.map(json).unwrap_or_default()).arg(json(gift));
+        command.arg(&gift.id).arg(seen.map(gift_json).unwrap_or_default()).arg(gift_json(gift));
         match is_pending {
             true => command.arg("").arg(resumed.as_ms()),
-            false => command.arg(KEPT_MS).arg(""),
+            false => command.arg(ms(GIFT_KEPT)).arg(""),
         };
-        let form = credit.and_then(|credit| credit.caller).map(CallerForm::from);
-        let form = form.map(|form| serde_json::to_string(&form).expect("a form is JSON"));
+        let json = credit.and_then(|credit| credit.caller).map(caller_json);
         command.arg(name).arg(credit.map_or(0, |credit| credit.seen));
         command
-            .arg(form.unwrap_or_default())
+            .arg(json.unwrap_or_default())
             .arg(self.names.channel())
-            .arg(LOG_LEN_MAX)
-            .arg(LOG_LIFE_MS);
+            .arg(GIFT_LOG_LEN_MAX)
+            .arg(ms(GIFT_LOG_LIFE));
         for event in log {
-            command.arg(serde_json::to_string(&StoredEvent::from(event)).expect("it is JSON"));
+            command.arg(event_json(event));
         }
         let written = in_time(self.send(&command)).await;
         if credit.is_some() {
@@ -145,99 +89,17 @@ impl RedisDirectory {
     /// When Redis does not answer as it should.
     pub async fn gift_log(&self, caller: &str) -> Result<Vec<GiftEvent>, StoreError> {
         let mut command = Cmd::new();
-        command.arg("LRANGE").arg(self.names.gift_log(caller)).arg(0).arg(LOG_LEN_MAX - 1);
+        command.arg("LRANGE").arg(self.names.gift_log(caller)).arg(0).arg(GIFT_LOG_LEN_MAX - 1);
         let lines: Vec<Vec<u8>> = read(in_time(self.send(&command)).await?)?;
-        let events =
-            lines.iter().filter_map(|line| serde_json::from_slice::<StoredEvent>(line).ok());
-        Ok(events.map(|event| event.of(caller)).collect())
+        Ok(lines.iter().filter_map(|line| read_event(caller, line)).collect())
     }
-}
-
-pub(super) fn json(gift: &Gift) -> String {
-    serde_json::to_string(&StoredGift::from(gift)).expect("a gift is JSON")
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Gift, StoreError> {
-    let stored: StoredGift = serde_json::from_slice(bytes)
-        .map_err(|error| StoreError::Garbled { reason: format!("invalid gift: {error}") })?;
-    Ok(Gift {
-        id: stored.id,
-        from: stored.from,
-        to: stored.to,
-        limit: stored.limit,
-        hits: stored.hits,
-        bonus: stored.bonus,
-        until: Timestamp::from_ms(stored.until),
-        domain: stored.domain,
-        entries: stored.entries,
-        at: Timestamp::from_ms(stored.at),
-        state: match stored.state {
-            StoredState::Pending => GiftState::Pending,
-            StoredState::Done => GiftState::Done,
-            StoredState::Refused => GiftState::Refused,
-            StoredState::Returned => GiftState::Returned,
-        },
-    })
+    read_gift(bytes)
+        .map_err(|error| StoreError::Garbled { reason: format!("invalid gift: {error}") })
 }
 
-impl From<&Gift> for StoredGift {
-    fn from(gift: &Gift) -> Self {
-        let gift = gift.clone();
-        Self {
-            version: 1,
-            id: gift.id,
-            from: gift.from,
-            to: gift.to,
-            limit: gift.limit,
-            hits: gift.hits,
-            bonus: gift.bonus,
-            until: gift.until.as_ms(),
-            domain: gift.domain,
-            entries: gift.entries,
-            at: gift.at.as_ms(),
-            state: match gift.state {
-                GiftState::Pending => StoredState::Pending,
-                GiftState::Done => StoredState::Done,
-                GiftState::Refused => StoredState::Refused,
-                GiftState::Returned => StoredState::Returned,
-            },
-        }
-    }
-}
-
-impl From<&GiftEvent> for StoredEvent {
-    fn from(event: &GiftEvent) -> Self {
-        Self {
-            at: event.at.as_ms(),
-            kind: match event.kind {
-                GiftEventKind::Given => StoredKind::Given,
-                GiftEventKind::Received => StoredKind::Received,
-                GiftEventKind::Returned => StoredKind::Returned,
-            },
-            gift: event.gift.clone(),
-            limit: event.limit.clone(),
-            bonus: event.bonus.clone(),
-            hits: event.hits,
-            with: event.with.clone(),
-        }
-    }
-}
-
-impl StoredEvent {
-    fn of(self, caller: &str) -> GiftEvent {
-        GiftEvent {
-            caller: caller.into(),
-            at: Timestamp::from_ms(self.at),
-            kind: match self.kind {
-                StoredKind::Given => GiftEventKind::Given,
-                StoredKind::Received => GiftEventKind::Received,
-                StoredKind::Returned => GiftEventKind::Returned,
-            },
-            gift: self.gift,
-            limit: self.limit,
-            bonus: self.bonus,
-            hits: self.hits,
-            with: self.with,
-        }
-    }
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -68,7 +68,6 @@ use directory::Names;
 pub use directory::RedisDirectory;
 pub use erasures::RedisErasures;
 use explorer::Explorer;
-pub use gift_erasure::ErasedGifts;
 use group::Asking;
 pub use key_prefix::KeyPrefix;
 use link::Link;

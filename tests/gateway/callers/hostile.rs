@@ -12,69 +12,72 @@ use crate::support::tollgate::Tollgate;
 
 #[tokio::test]
 async fn a_body_that_is_no_object_changes_nothing() {
-    let Some((api, _store)) = Api::on_redis(&[]).await else { return };
-    let acme = json!({ "tier": "premium" });
-    api.check("PUT /v1/callers/acme", &acme, 201).await;
-    for body in ["", "[]", r#"["free"]"#, "null", "5", " \n[]", "\"x\""] {
-        for line in ["PUT /v1/callers/acme", "PATCH /v1/callers/acme"] {
-            let answer = api.check(line, body, 400).await;
-            let told = match body {
-                "" => "the body is empty; it must be a JSON object",
-                _ => "the body is not a JSON object",
-            };
-            assert_eq!(answer.json()["detail"], told, "{line} {body}");
+    for (api, _store) in Api::on_every().await {
+        let acme = json!({ "tier": "premium" });
+        api.check("PUT /v1/callers/acme", &acme, 201).await;
+        for body in ["", "[]", r#"["free"]"#, "null", "5", " \n[]", "\"x\""] {
+            for line in ["PUT /v1/callers/acme", "PATCH /v1/callers/acme"] {
+                let answer = api.check(line, body, 400).await;
+                let told = match body {
+                    "" => "the body is empty; it must be a JSON object",
+                    _ => "the body is not a JSON object",
+                };
+                assert_eq!(answer.json()["detail"], told, "{line} {body}");
+            }
+            api.check("POST /v1/callers/acme/bonuses", body, 400).await;
         }
-        api.check("POST /v1/callers/acme/bonuses", body, 400).await;
+        assert_eq!(api.caller("acme").await, acme);
     }
-    assert_eq!(api.caller("acme").await, acme);
 }
 
 #[tokio::test]
 async fn a_caller_whose_parent_was_deleted_can_be_changed() {
-    let Some((api, _store)) = Api::on_redis(&[]).await else { return };
-    api.check("PUT /v1/callers/acme", "{}", 201).await;
-    api.check("PUT /v1/callers/alice", json!({ "parent": "acme" }), 201).await;
-    api.check("DELETE /v1/callers/acme", "", 204).await;
-    api.check("PATCH /v1/callers/alice", json!({ "disabled": true }), 200).await;
-    let bonus = json!({ "limit": "daily", "amount": 1, "until": "2099-01-01" });
-    api.check("POST /v1/callers/alice/bonuses", bonus, 201).await;
-    api.check("PATCH /v1/callers/alice", json!({ "parent": "nobody" }), 422).await;
+    for (api, _store) in Api::on_every().await {
+        api.check("PUT /v1/callers/acme", "{}", 201).await;
+        api.check("PUT /v1/callers/alice", json!({ "parent": "acme" }), 201).await;
+        api.check("DELETE /v1/callers/acme", "", 204).await;
+        api.check("PATCH /v1/callers/alice", json!({ "disabled": true }), 200).await;
+        let bonus = json!({ "limit": "daily", "amount": 1, "until": "2099-01-01" });
+        api.check("POST /v1/callers/alice/bonuses", bonus, 201).await;
+        api.check("PATCH /v1/callers/alice", json!({ "parent": "nobody" }), 422).await;
+    }
 }
 
 #[tokio::test]
 async fn a_weak_tag_is_enough_for_reading_but_not_for_writing() {
-    let Some((api, _store)) = Api::on_redis(&[]).await else { return };
-    let made = api.check("PUT /v1/callers/a", "{}", 201).await;
-    let weak = format!("W/{}", made.header("etag"));
-    let check = async |line: &str, name: &str, status: u16| {
-        let answer = api.ask(line, &[(name, &weak)], "{}").await;
-        assert_eq!(answer.status, status, "{line} {name}");
-    };
-    check("GET /v1/callers/a", "if-none-match", 304).await;
-    check("PUT /v1/callers/a", "if-none-match", 412).await;
-    check("PUT /v1/callers/a", "if-match", 412).await;
+    for (api, _store) in Api::on_every().await {
+        let made = api.check("PUT /v1/callers/a", "{}", 201).await;
+        let weak = format!("W/{}", made.header("etag"));
+        let check = async |line: &str, name: &str, status: u16| {
+            let answer = api.ask(line, &[(name, &weak)], "{}").await;
+            assert_eq!(answer.status, status, "{line} {name}");
+        };
+        check("GET /v1/callers/a", "if-none-match", 304).await;
+        check("PUT /v1/callers/a", "if-none-match", 412).await;
+        check("PUT /v1/callers/a", "if-match", 412).await;
+    }
 }
 
 #[tokio::test]
 async fn many_writers_of_one_caller_all_have_their_turn() {
-    let Some((api, _store)) = Api::on_redis(&[]).await else { return };
-    api.check("PUT /v1/callers/a", "{}", 201).await;
-    let give = async |id: usize| {
-        let bonus =
-            json!({ "id": id.to_string(), "limit": "daily", "amount": 1, "until": "2099-01-01" });
-        api.check("POST /v1/callers/a/bonuses", bonus, 201).await;
-    };
-    let half = async |first: usize| {
-        tokio::join!(
-            give(first),
-            give(first + 1),
-            give(first + 2),
-            give(first + 3),
-            give(first + 4)
-        );
-    };
-    tokio::join!(half(0), half(5));
-    assert_eq!(api.caller("a").await["bonuses"].as_array().unwrap().len(), 10);
+    for (api, _store) in Api::on_every().await {
+        api.check("PUT /v1/callers/a", "{}", 201).await;
+        let give = async |id: usize| {
+            let bonus = json!({ "id": id.to_string(), "limit": "daily", "amount": 1, "until": "2099-01-01" });
+            api.check("POST /v1/callers/a/bonuses", bonus, 201).await;
+        };
+        let half = async |first: usize| {
+            tokio::join!(
+                give(first),
+                give(first + 1),
+                give(first + 2),
+                give(first + 3),
+                give(first + 4)
+            );
+        };
+        tokio::join!(half(0), half(5));
+        assert_eq!(api.caller("a").await["bonuses"].as_array().unwrap().len(), 10);
+    }
 }
 
 #[tokio::test]

@@ -93,25 +93,26 @@ async fn overrides_hold_on_every_sidecar_and_end() {
 
 #[tokio::test]
 async fn an_invalid_override_changes_nothing() {
-    let Some(server) = Server::start(&[]) else { return };
-    let store = Store::Redis(server);
-    let tollgate = Tollgate::serve(POLICY, &store).await;
-    let check = async |overrides: Value, status: u16, told: &str| {
-        let body = json!({ "overrides": overrides });
-        let problem = send(&tollgate, "PUT ann/quota", &body, status).await;
-        assert!(problem["detail"].to_string().contains(told), "{problem}");
-    };
-    check(json!({ "dayly": 5 }), 422, "did you mean `daily`?").await;
-    check(json!({ "daily": { "tier": "gold" } }), 422, "unknown tier `gold`").await;
-    check(json!({ "daily": {} }), 422, "overrides.daily: an override has either").await;
-    check(json!({ "daily": { "amount": 5, "until": "soon" } }), 422, "overrides.daily.until").await;
-    check(json!({ "daily": "many" }), 400, "an override must be an amount").await;
-    let many: Value = (0..33).map(|number| (format!("l{number}"), json!(1))).collect();
-    let body = json!({ "overrides": many });
-    send(&tollgate, "PUT ann/quota?force=true", &body, 422).await;
-    send(&tollgate, "GET ann", &Value::Null, 404).await;
-    let forced = json!({ "overrides": { "later": { "tier": "gold" } } });
-    assert_eq!(send(&tollgate, "PUT ann/quota?force=true", &forced, 201).await, forced);
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let check = async |overrides: Value, status: u16, told: &str| {
+            let body = json!({ "overrides": overrides });
+            let problem = send(&tollgate, "PUT ann/quota", &body, status).await;
+            assert!(problem["detail"].to_string().contains(told), "{problem}");
+        };
+        check(json!({ "dayly": 5 }), 422, "did you mean `daily`?").await;
+        check(json!({ "daily": { "tier": "gold" } }), 422, "unknown tier `gold`").await;
+        check(json!({ "daily": {} }), 422, "overrides.daily: an override has either").await;
+        check(json!({ "daily": { "amount": 5, "until": "soon" } }), 422, "overrides.daily.until")
+            .await;
+        check(json!({ "daily": "many" }), 400, "an override must be an amount").await;
+        let many: Value = (0..33).map(|number| (format!("l{number}"), json!(1))).collect();
+        let body = json!({ "overrides": many });
+        send(&tollgate, "PUT ann/quota?force=true", &body, 422).await;
+        send(&tollgate, "GET ann", &Value::Null, 404).await;
+        let forced = json!({ "overrides": { "later": { "tier": "gold" } } });
+        assert_eq!(send(&tollgate, "PUT ann/quota?force=true", &forced, 201).await, forced);
+    }
 }
 
 #[tokio::test]
@@ -135,27 +136,27 @@ async fn overrides_require_the_role_operator_and_a_writable_directory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_sets_amounts_tiers_and_ends() {
-    let Some(server) = Server::start(&[]) else { return };
-    let store = Store::Redis(server);
-    let tollgate = Tollgate::serve(POLICY, &store).await;
-    let run = |arguments: &[&str]| {
-        let url = format!("http://{}", tollgate.http_address);
-        let output = command().env("TOLLGATE_API_URL", url).args(arguments).output().unwrap();
-        let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-        (output.status.code().unwrap(), texts.concat())
-    };
-    let set = |rest: &[&str]| run(&[&["quota", "set", "ann", "daily"][..], rest].concat());
-    let (code, text) = set(&["2000"]);
-    assert!(code == 0 && text.contains("daily: 2000"), "{text}");
-    let (code, text) = set(&["--tier", "paid", "--until", "2099-01-01"]);
-    assert!(code == 0 && text.contains("tier: paid"), "{text}");
-    assert_eq!(
-        quota(&tollgate).await[0],
-        json!(["daily", 50, { "until": "2099-01-02T00:00:00Z" }])
-    );
-    assert_eq!(set(&["default"]).0, 0);
-    assert_eq!(quota(&tollgate).await[0], json!(["daily", 5, null]));
-    assert_eq!((set(&[]).0, set(&["5", "--tier", "paid"]).0), (2, 2));
-    let (code, text) = set(&["many"]);
-    assert!(code == 1 && text.contains("an override must be an amount"), "{code} {text}");
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let run = |arguments: &[&str]| {
+            let url = format!("http://{}", tollgate.http_address);
+            let output = command().env("TOLLGATE_API_URL", url).args(arguments).output().unwrap();
+            let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+            (output.status.code().unwrap(), texts.concat())
+        };
+        let set = |rest: &[&str]| run(&[&["quota", "set", "ann", "daily"][..], rest].concat());
+        let (code, text) = set(&["2000"]);
+        assert!(code == 0 && text.contains("daily: 2000"), "{text}");
+        let (code, text) = set(&["--tier", "paid", "--until", "2099-01-01"]);
+        assert!(code == 0 && text.contains("tier: paid"), "{text}");
+        assert_eq!(
+            quota(&tollgate).await[0],
+            json!(["daily", 50, { "until": "2099-01-02T00:00:00Z" }])
+        );
+        assert_eq!(set(&["default"]).0, 0);
+        assert_eq!(quota(&tollgate).await[0], json!(["daily", 5, null]));
+        assert_eq!((set(&[]).0, set(&["5", "--tier", "paid"]).0), (2, 2));
+        let (code, text) = set(&["many"]);
+        assert!(code == 1 && text.contains("an override must be an amount"), "{code} {text}");
+    }
 }

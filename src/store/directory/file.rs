@@ -1,0 +1,168 @@
+//! The file of callers and gifts without Redis: a database in `data_dir`.
+//!
+//! Like the file of API keys, it is never left behind: a change that can't be written is not made, and a damaged file ends
+//! each start until a person has replaced or removed it. Without it a disabled caller would pass, and limits would have
+//! other amounts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::edit::{Edit, KeptGift};
+use super::gift::GiftEvent;
+use super::stored::{event_json, gift_json, read_event, read_gift, read_record, record_json};
+use crate::clock::Timestamp;
+use crate::printable;
+use crate::store::database_file::{self, Failure, Tables, guarded};
+
+/// Records as JSON, by name.
+const CALLERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("callers");
+
+/// Gifts as JSON, by id, each with the time at which it is due or forgotten, in milliseconds.
+const GIFTS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("gifts");
+
+/// Lines about gifts, the youngest first, by caller.
+const LOGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("gift_logs");
+
+/// The revision of the last change of a caller.
+const REVISION: TableDefinition<'_, (), u64> = TableDefinition::new("revision");
+
+/// What to do about a damaged file.
+const REMEDY: &str =
+    "restore a copy of the file of callers, or remove the damaged file to begin without callers";
+
+const TABLES: Tables = Tables {
+    create: |transaction| {
+        transaction.open_table(CALLERS)?;
+        transaction.open_table(GIFTS)?;
+        transaction.open_table(LOGS)?;
+        transaction.open_table(REVISION)?;
+        Ok(())
+    },
+    open: |transaction| transaction.open_table(CALLERS).map(drop),
+};
+
+/// The file of callers and gifts.
+#[derive(Debug)]
+pub struct DirectoryFile(Database);
+
+impl DirectoryFile {
+    /// Opens the file and reads it, or creates it if it was never there.
+    ///
+    /// # Errors
+    /// If it can't be read: a clause with the reason, and what to do if it is damaged.
+    pub fn open(path: &Path) -> Result<(Self, Edit), String> {
+        let (database, content) = database_file::open_irreplaceable(path, TABLES, content, REMEDY)?;
+        Ok((Self(database), content))
+    }
+
+    /// Makes an edit as a whole, and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// If it may not be there: a clause with the reason.
+    pub fn write(&self, edit: &Edit) -> Result<(), String> {
+        let written: Result<(), Failure> = guarded(|| {
+            let transaction = self.0.begin_write()?;
+            {
+                transaction.open_table(REVISION)?.insert((), edit.revision)?;
+                let mut callers = transaction.open_table(CALLERS)?;
+                for (name, record) in &edit.callers {
+                    match record {
+                        Some(record) => {
+                            callers.insert(&**name, record_json(record).as_bytes())?;
+                        }
+                        None => drop(callers.remove(&**name)?),
+                    }
+                }
+                let mut gifts = transaction.open_table(GIFTS)?;
+                for (id, kept) in &edit.gifts {
+                    match kept {
+                        Some(KeptGift { gift, at }) => {
+                            let json = gift_json(gift);
+                            gifts.insert(&**id, (at.as_ms(), json.as_bytes()))?;
+                        }
+                        None => drop(gifts.remove(&**id)?),
+                    }
+                }
+                let mut logs = transaction.open_table(LOGS)?;
+                for (caller, log) in &edit.logs {
+                    match log {
+                        Some(log) => drop(logs.insert(&**caller, lines(log).as_bytes())?),
+                        None => drop(logs.remove(&**caller)?),
+                    }
+                }
+            }
+            Ok(transaction.commit()?)
+        });
+        written.map_err(|failure| failure.to_string())
+    }
+}
+
+fn lines(log: &[GiftEvent]) -> String {
+    log.iter().map(event_json).collect::<Vec<_>>().join("\n")
+}
+
+/// All of the file. What can't be read is damage: a caller would have other limits, or hits would be lost, without a
+/// reason.
+fn content(database: &Database) -> Result<Result<Edit, Failure>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let mut content = Edit::default();
+    let damaged = |what: &str, name: &str| {
+        Ok(Err(Failure::Damaged(format!("the {what} {} can't be read", printable::line(name)))))
+    };
+    if let Some(revision) = transaction.open_table(REVISION)?.get(())? {
+        content.revision = revision.value();
+    }
+    for entry in transaction.open_table(CALLERS)?.iter()? {
+        let (name, bytes) = entry?;
+        match read_record(bytes.value()) {
+            Some(record) => content.callers.push((name.value().into(), Some(record))),
+            None => return damaged("caller", name.value()),
+        }
+    }
+    for entry in transaction.open_table(GIFTS)?.iter()? {
+        let (id, kept) = entry?;
+        let (at, bytes) = kept.value();
+        match read_gift(bytes) {
+            Ok(gift) => {
+                let kept = KeptGift { gift, at: Timestamp::from_ms(at) };
+                content.gifts.push((id.value().to_owned(), Some(kept)));
+            }
+            Err(_) => return damaged("gift", id.value()),
+        }
+    }
+    for entry in transaction.open_table(LOGS)?.iter()? {
+        let (caller, bytes) = entry?;
+        let lines = bytes.value().split(|byte| *byte == b'\n');
+        let events = lines.map(|line| read_event(caller.value(), line)).collect::<Option<_>>();
+        match events {
+            Some(events) => content.logs.push((Arc::from(caller.value()), Some(events))),
+            None => return damaged("log of gifts of", caller.value()),
+        }
+    }
+    Ok(Ok(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_read_ends_the_start_and_stays() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("callers.redb");
+        let (file, _) = DirectoryFile::open(&path).unwrap();
+        let transaction = file.0.begin_write().unwrap();
+        let record: &[u8] = br#"{"version":1,"revision":7,"caller":{"tier":5}}"#;
+        transaction.open_table(CALLERS).unwrap().insert("a\tb", record).unwrap();
+        transaction.commit().unwrap();
+        drop(file);
+        for _ in 0..2 {
+            let error = DirectoryFile::open(&path).unwrap_err();
+            assert_eq!(error, format!("the caller a\\tb can't be read; {REMEDY}"));
+        }
+    }
+}
