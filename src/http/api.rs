@@ -50,7 +50,7 @@ fn operations() -> Vec<Operation> {
 
 /// The paths of the API and their handlers. The list is also at the path with a trailing slash.
 pub fn routes() -> Router<Edge> {
-    let add = |router: Router<Edge>, one: Operation| router.route(one.path, one.route);
+    let add = |router: Router<Edge>, one: Operation| router.route(one.path, one.checked_route());
     let router = Router::new().route("/v1/", get(list));
     operations().into_iter().fold(router, add)
 }

@@ -4,9 +4,9 @@ use axum::http::StatusCode;
 
 use super::auth::Operator;
 use super::callers::{form_of, unknown_caller};
-use super::change::{ChangeBy, Edit, NewNames};
+use super::change::{ChangeBy, Edit, INVALID_CALLER, NewNames};
 use super::extract::{JsonObject, UrlPath};
-use super::openapi::{self, Operation};
+use super::openapi::{self, NO_RANDOMNESS, Operation};
 use super::problem::Problem;
 use super::reply::{Created, NoContent};
 use crate::policy::{BonusForm, show_time};
@@ -21,8 +21,13 @@ pub fn operations() -> [Operation; 2] {
             "giveBonus",
             "Add a bonus to a caller; without an id, one is generated",
             give,
-        ),
-        openapi::delete("/v1/callers/{name}/bonuses/{id}", "takeBonus", "Remove a bonus", take),
+        )
+        .or([
+            (409, "The caller has a bonus with this id, is in files, or other changes came first"),
+            NO_RANDOMNESS,
+        ]),
+        openapi::delete("/v1/callers/{name}/bonuses/{id}", "takeBonus", "Remove a bonus", take)
+            .or([(404, "There is no such caller, or it has no such bonus"), INVALID_CALLER]),
     ]
 }
 

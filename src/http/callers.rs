@@ -14,7 +14,7 @@ use super::change::{ChangeBy, Edit, NewNames, check_name, etag, matches_etag};
 use super::edge::Edge;
 use super::extract::{JsonObject, UrlPath, UrlQuery};
 use super::merge_patch::MergePatch;
-use super::openapi::{self, Description, Input, Operation};
+use super::openapi::{self, Description, Input, NO_CALLER, Operation};
 use super::problem::Problem;
 use super::reply::{Conditional, NoContent, Stored, Tagged};
 use crate::policy::{Caller, CallerForm};
@@ -29,8 +29,9 @@ const CALLER: &str = "/v1/callers/{name}";
 
 pub fn operations() -> [Operation; 5] {
     [
-        openapi::get(CALLERS, "listCallers", "List callers by name, page by page", list),
-        openapi::get(CALLER, "getCaller", "Show a caller", read),
+        openapi::get(CALLERS, "listCallers", "List callers by name, page by page", list)
+            .or([NO_CALLER]),
+        openapi::get(CALLER, "getCaller", "Show a caller", read).or([NO_CALLER]),
         openapi::put(CALLER, "putCaller", "Create a caller, or replace all of it", put),
         openapi::patch(
             CALLER,

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::auth::{Authorized, Principal, Refusal, RequiredRole};
 use super::edge::Edge;
 use super::extract::UrlQuery;
-use super::openapi::{Description, Guard, Input};
+use super::openapi::{Description, Guard, Input, NO_CALLER, StatusText};
 use super::problem::Problem;
 use super::recorded;
 use super::replicated::confirmed;
@@ -33,6 +33,12 @@ use crate::store::{Change, DirectoryError, EmbeddedError, Record};
 
 /// Maximum number of attempts while concurrent changes win.
 const ATTEMPTS_MAX: u32 = 8;
+
+/// The problem of a change of a caller that is, or would be, invalid.
+pub const INVALID_CALLER: StatusText = (
+    422,
+    "The caller is invalid: for example, its tier or a limit is unknown to the loaded policies",
+);
 
 /// The pauses between them, which separate concurrent writers.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(32), Duration::from_millis(256));
@@ -113,6 +119,11 @@ impl<R: RequiredRole> Guard for ChangeBy<R> {
     fn describe(description: &mut Description<'_>) {
         description.header("If-Match", "Change the caller only if its ETag is one of these");
         description.header("If-None-Match", "Change the caller only if its ETag is none of these");
+        let (_, no_caller) = NO_CALLER;
+        description.problem("404", no_caller);
+        description.problem("409", "Callers are in files, or other changes came first");
+        description.problem("503", "Redis, the file of callers or the audit log is unavailable");
+        description.problem("507", "The directory has the most callers that it keeps");
         description.problem("412", "A condition failed: the caller was changed or does not exist");
     }
 }
@@ -129,10 +140,8 @@ impl FromRequestParts<Edge> for NewNames {
 impl Input for NewNames {
     fn describe(description: &mut Description<'_>) {
         description.query::<ForceQuery>();
-        description.problem(
-            "422",
-            "The caller is invalid: for example, its tier or a limit is unknown to the loaded policies",
-        );
+        let (_, invalid) = INVALID_CALLER;
+        description.problem("422", invalid);
     }
 }
 

@@ -99,7 +99,10 @@ impl<T: JsonSchema> Input for OptionalJsonObject<T> {
 }
 
 impl Input for State<Edge> {
-    fn describe(_: &mut Description<'_>) {}
+    /// What a handler needs it for may be unavailable.
+    fn describe(description: &mut Description<'_>) {
+        description.usual_problem("503", "The store, or the audit log, is unavailable");
+    }
 }
 
 impl From<PathRejection> for Problem {

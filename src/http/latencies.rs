@@ -28,7 +28,8 @@ pub fn operations() -> [Operation; 2] {
             "noteLatencies",
             "Report latencies of providers in milliseconds: all are stored, or none",
             note,
-        ),
+        )
+        .or([(422, "No policy has a provider, or a latency is out of range")]),
     ]
 }
 

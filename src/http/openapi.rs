@@ -1,11 +1,21 @@
 //! The operations of the API, each registered by one typed call, and the OpenAPI document derived from them.
 //!
 //! The types of a handler describe its operation: each extractor adds what it reads, and the answer adds its statuses
-//! and bodies. The first extractor is a [`Guard`], so a handler without a role does not compile.
+//! and bodies. The first extractor is a [`Guard`], so a handler without a role does not compile. What is left, mostly a problem of
+//! one operation alone, is beside its call.
+//!
+//! Builds with debug assertions answer 500 in place of a status that the operation doesn't describe, so tests find each that was
+//! forgotten.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::{Request, State};
 use axum::handler::Handler;
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -14,6 +24,9 @@ use serde_json::{Map, Value, json};
 use super::edge::Edge;
 use super::problem::{Document, Problem};
 use crate::api_token::Role;
+
+/// When 400 is the answer.
+const INVALID: &str = "The path, the query or the body is invalid";
 
 /// An operation of the API: a method of a path.
 #[derive(Debug)]
@@ -27,7 +40,19 @@ pub struct Operation {
     pub route: MethodRouter<Edge>,
     id: &'static str,
     describe: fn(&mut Description<'_>),
+    /// Statuses that its types don't describe.
+    problems: Vec<StatusText>,
 }
+
+/// A status of a problem, and when it is the answer.
+pub type StatusText = (u16, &'static str);
+
+/// The problem of an operation on the directory of callers.
+pub const NO_CALLER: StatusText =
+    (404, "There is no directory of callers, or it has no such caller");
+
+/// The problem of an operation that draws a random id.
+pub const NO_RANDOMNESS: StatusText = (500, "The system has no randomness");
 
 /// The first extractor of each handler: it authorizes the request.
 pub trait Guard {
@@ -103,6 +128,7 @@ macro_rules! methods {
                 route: on(MethodFilter::$method, handler),
                 id,
                 describe: H::describe,
+                problems: Vec::new(),
             }
         }
     )*};
@@ -148,6 +174,7 @@ impl Description<'_> {
             parameter["schema"] = field.take();
             self.parameters.push(parameter);
         }
+        self.usual_problem("400", INVALID);
     }
 
     /// Adds a body of JSON.
@@ -162,6 +189,12 @@ impl Description<'_> {
     pub fn optional_body<T: JsonSchema>(&mut self) {
         let content = json!({ "application/json": { "schema": self.schema::<T>() } });
         self.body = Some(json!({ "required": false, "content": content }));
+        self.body_problems();
+    }
+
+    fn body_problems(&mut self) {
+        self.usual_problem("400", INVALID);
+        self.usual_problem("413", "The body is too large");
     }
 
     /// Adds a JSON merge patch of a `T` as the body: each field may be null, which removes it.
@@ -176,6 +209,7 @@ impl Description<'_> {
         self.schemas.definitions_mut().insert(name, patch);
         let content = json!({ "application/merge-patch+json": { "schema": schema } });
         self.body = Some(json!({ "required": true, "content": content }));
+        self.body_problems();
     }
 
     /// Adds an answer with a JSON body. Fields may be added later.
@@ -192,6 +226,13 @@ impl Description<'_> {
         let status = status.to_string();
         self.responses.insert(status.clone(), json!({ "description": description }));
         &mut self.responses[&status]
+    }
+
+    /// Adds the problem of an input, unless the operation has another one with this status.
+    pub fn usual_problem(&mut self, status: &str, description: &str) {
+        if !self.responses.contains_key(status) {
+            self.problem(status, description);
+        }
     }
 
     /// Adds a problem.
@@ -211,6 +252,24 @@ impl Description<'_> {
 }
 
 impl Operation {
+    /// The same operation with problems that its types don't describe.
+    pub fn or(mut self, problems: impl IntoIterator<Item = StatusText>) -> Self {
+        self.problems.extend(problems);
+        self
+    }
+
+    /// Its handler. With debug assertions, a status that is not described becomes 500.
+    pub fn checked_route(self) -> MethodRouter<Edge> {
+        if !cfg!(debug_assertions) {
+            return self.route;
+        }
+        let described = self.describe(&mut generator());
+        let responses = described["responses"].as_object();
+        let statuses = responses.into_iter().flat_map(Map::keys).filter_map(|key| key.parse().ok());
+        let described: Arc<BTreeSet<u16>> = Arc::new(statuses.collect());
+        self.route.route_layer(from_fn_with_state(described, only_described))
+    }
+
     fn describe(&self, schemas: &mut SchemaGenerator) -> Value {
         let mut description = Description {
             schemas,
@@ -219,8 +278,17 @@ impl Operation {
             body: None,
             responses: Map::new(),
         };
-        description.problem("default", "A problem");
+        description.problem("401", "The bearer token is missing or unknown");
+        description
+            .problem("403", "The role of the token is insufficient (INSUFFICIENT_PERMISSIONS)");
+        description.problem("408", "The request took too long");
+        if self.path.contains('{') {
+            description.problem("400", INVALID);
+        }
         (self.describe)(&mut description);
+        for (status, text) in &self.problems {
+            description.problem(&status.to_string(), text);
+        }
         let Description { parameters, body, responses, .. } = description;
         let mut described = json!({
             "operationId": self.id,
@@ -237,11 +305,30 @@ impl Operation {
     }
 }
 
-/// The OpenAPI document of `operations`.
-pub fn document(operations: &[Operation]) -> Value {
+/// Answers 500 in place of a status that an operation doesn't describe.
+async fn only_described(
+    State(described): State<Arc<BTreeSet<u16>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    if described.contains(&status.as_u16()) {
+        return response;
+    }
+    let detail = format!("the OpenAPI document does not describe the answer {status}");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
+}
+
+fn generator() -> SchemaGenerator {
     let settings = SchemaSettings::draft2020_12()
         .with(|settings| settings.definitions_path = "/components/schemas".into());
-    let mut schemas = SchemaGenerator::new(settings);
+    SchemaGenerator::new(settings)
+}
+
+/// The OpenAPI document of `operations`.
+pub fn document(operations: &[Operation]) -> Value {
+    let mut schemas = generator();
     let mut paths: Map<String, Value> = Map::new();
     for operation in operations {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
@@ -278,5 +365,28 @@ impl<O: Output> Output for Result<O, Problem> {
 impl<T: JsonSchema> Output for Json<T> {
     fn describe(description: &mut Description<'_>) {
         description.answer::<T>(200);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_status_that_is_not_described_is_500() {
+        let router = Router::new()
+            .route("/described", get(async || StatusCode::NOT_FOUND))
+            .route("/forgotten", get(async || StatusCode::CONFLICT))
+            .route_layer(from_fn_with_state(Arc::new(BTreeSet::from([404])), only_described));
+        for (path, expected) in [("/described", 404), ("/forgotten", 500)] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status().as_u16(), expected, "{path}");
+        }
     }
 }

@@ -21,7 +21,8 @@ pub fn operations() -> [Operation; 1] {
         "linkCaller",
         "Make a link to the page of a caller for itself, valid for a week",
         link,
-    )]
+    )
+    .or([(404, "There is no dashboard")])]
 }
 
 /// A link to the page of a caller.

@@ -22,7 +22,8 @@ pub fn operations() -> [Operation; 2] {
             "listProviders",
             "List providers: capacity, use, pressure, queue and latency of each",
             list,
-        ),
+        )
+        .or([(422, "No policy has the domain (INVALID_RESOURCE_TYPE)")]),
         openapi::get(
             "/v1/providers/{name}",
             "getProvider",

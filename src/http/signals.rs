@@ -25,7 +25,8 @@ pub fn operations() -> [Operation; 2] {
             "List the signals that limits follow, and how much of these limits is in force",
             list,
         ),
-        openapi::post("/v1/signals/{name}", "noteSignal", "Report the value of a signal", note),
+        openapi::post("/v1/signals/{name}", "noteSignal", "Report the value of a signal", note)
+            .or([(422, "The value is out of range")]),
     ]
 }
 

@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::http::auth::{Authorized, Operator, Principal, Viewer};
 use crate::http::edge::Edge;
 use crate::http::extract::{UrlPath, UrlQuery};
-use crate::http::openapi::{self, Description, Operation, Output};
+use crate::http::openapi::{self, Description, Operation, Output, StatusText};
 use crate::http::problem::Problem;
 use crate::http::recorded::Recorded;
 use crate::http::reply::NoContent;
@@ -28,6 +28,8 @@ pub use silences::{SilenceBody, SilenceForm, end_silence, silence, silences};
 
 /// Alerts of one page of the history.
 const CLOSED_DEFAULT: usize = 100;
+
+const NO_ALERTS: StatusText = (404, "There are no files of alerts");
 
 pub fn operations() -> Vec<Operation> {
     let own = [
@@ -82,7 +84,8 @@ impl Output for AlertChanged {
 impl Output for AlertsBody {
     fn describe(description: &mut Description<'_>) {
         description.answer::<Self>(200);
-        description.problem("404", "There are no files of alerts");
+        let (_, none) = NO_ALERTS;
+        description.problem("404", none);
     }
 }
 

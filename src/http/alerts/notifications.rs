@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{AlertChange, AlertChanged, alerts, listed};
+use super::{AlertChange, AlertChanged, NO_ALERTS, alerts, listed};
 use crate::alerts::Notification;
 use crate::clock::Timestamp;
 use crate::http::auth::{Authorized, Operator, Viewer};
@@ -24,7 +24,8 @@ pub fn operations() -> [Operation; 3] {
             "listDeadNotifications",
             "List the notifications that could not be sent, oldest first",
             list,
-        ),
+        )
+        .or([NO_ALERTS]),
         openapi::post(
             "/v1/alerts/notifications/{id}/resend",
             "resendNotification",

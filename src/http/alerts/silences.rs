@@ -9,14 +9,14 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AlertChange, AlertChanged, alerts, listed};
+use super::{AlertChange, AlertChanged, NO_ALERTS, alerts, listed};
 use crate::alerts::{Labels, Silence};
 use crate::clock::Timestamp;
 use crate::http::auth::{Authorized, Operator, Principal, Viewer};
 use crate::http::bonuses::random_id;
 use crate::http::edge::Edge;
 use crate::http::extract::{JsonObject, UrlPath};
-use crate::http::openapi::{self, Operation};
+use crate::http::openapi::{self, NO_RANDOMNESS, Operation};
 use crate::http::problem::Problem;
 use crate::http::reply::Created;
 use crate::limit::Condition;
@@ -39,13 +39,20 @@ pub fn operations() -> [Operation; 3] {
             "listSilences",
             "List the silences that have not ended, and the maintenance windows",
             list,
-        ),
+        )
+        .or([NO_ALERTS]),
         openapi::post(
             SILENCES,
             "addSilence",
             "Hold back the notifications of some alerts for a time, such as maintenance",
             add,
-        ),
+        )
+        .or([
+            NO_ALERTS,
+            (409, "There are as many silences as are kept"),
+            (422, "The silence is invalid: for example, it is over"),
+            NO_RANDOMNESS,
+        ]),
         openapi::delete("/v1/alerts/silences/{id}", "removeSilence", "End a silence", remove),
     ]
 }

@@ -13,7 +13,7 @@ use super::auth::{Admin, Authorized, Operator, Viewer};
 use super::edge::Edge;
 use super::extract::{JsonObject, OptionalJsonObject, UrlPath, UrlQuery};
 use super::merge_patch::MergePatch;
-use super::openapi::{self, Operation};
+use super::openapi::{self, NO_RANDOMNESS, Operation, StatusText};
 use super::problem::Problem;
 use super::reply::{Created, NoContent};
 use crate::api_keys::ApiKeyForm;
@@ -26,24 +26,33 @@ pub use author::Author;
 pub use body::{CreatedBody, RotateForm};
 pub use edit::{check_change, check_new, erase, fresh_id, keys, prefix_of, read as read_record};
 
+const UNKNOWN: StatusText = (404, "There are no API keys, or none has this id");
+const CONFLICT: StatusText = (409, "The API key is in a file, or other changes came first");
+const INVALID: StatusText = (422, "The API key is invalid: for example, no policy has its tier");
+const FULL: StatusText = (507, "The store has the most API keys that it keeps");
+
 pub fn operations() -> [Operation; 6] {
     [
-        openapi::get(API_KEYS, "listApiKeys", "List API keys by id, page by page", list),
-        openapi::post(API_KEYS, "createApiKey", "Create an API key, which is shown once", create),
-        openapi::get(API_KEY, "getApiKey", "Show an API key, without its text", read),
+        openapi::get(API_KEYS, "listApiKeys", "List API keys by id, page by page", list)
+            .or([UNKNOWN]),
+        openapi::post(API_KEYS, "createApiKey", "Create an API key, which is shown once", create)
+            .or([UNKNOWN, (409, "The id is in use"), INVALID, FULL, NO_RANDOMNESS]),
+        openapi::get(API_KEY, "getApiKey", "Show an API key, without its text", read).or([UNKNOWN]),
         openapi::patch(
             API_KEY,
             "patchApiKey",
             "Change some fields of an API key, by a JSON merge patch (RFC 7396)",
             patch,
-        ),
+        )
+        .or([UNKNOWN, CONFLICT, INVALID, FULL]),
         openapi::post(
             "/v1/api-keys/{id}/rotate",
             "rotateApiKey",
             "Replace the text of an API key, which is shown once; the earlier one may stay valid for some time",
             rotate,
-        ),
-        openapi::delete(API_KEY, "deleteApiKey", "Delete an API key", remove),
+        )
+        .or([UNKNOWN, CONFLICT, INVALID, FULL, NO_RANDOMNESS]),
+        openapi::delete(API_KEY, "deleteApiKey", "Delete an API key", remove).or([UNKNOWN, CONFLICT]),
     ]
 }
 

@@ -17,7 +17,7 @@ use crate::http::callers::unknown_caller;
 use crate::http::change::check_name;
 use crate::http::edge::Edge;
 use crate::http::extract::{JsonObject, UrlPath};
-use crate::http::openapi::{self, Description, Operation, Output};
+use crate::http::openapi::{self, Description, NO_RANDOMNESS, Operation, Output};
 use crate::http::problem::Problem;
 use crate::http::quota::{LOOK, Target, target};
 use crate::http::recorded;
@@ -34,8 +34,10 @@ pub fn operations() -> [Operation; 2] {
             "giveHits",
             "Give hits of a caller's bonus to another caller; a gift with the same id is made once",
             give,
-        ),
-        openapi::get("/v1/callers/{name}/gifts/{id}", "getGift", "Show a gift of a caller", show),
+        )
+        .or([NO_RANDOMNESS, (507, "The directory has the most gifts that it keeps")]),
+        openapi::get("/v1/callers/{name}/gifts/{id}", "getGift", "Show a gift of a caller", show)
+            .or([(404, "The caller has given no such gift")]),
     ]
 }
 

@@ -24,7 +24,11 @@ pub fn operations() -> [Operation; 1] {
         "getLedger",
         "Explain what remains of each limit that applies to a caller: entries that add up to it",
         show,
-    )]
+    )
+    .or([
+        (404, "No limit applies to the caller (QUOTA_NOT_FOUND)"),
+        (422, "No policy has the domain or the entries (INVALID_RESOURCE_TYPE)"),
+    ])]
 }
 
 /// The limits that apply to a caller, each with what explains its balance.

@@ -72,7 +72,11 @@ pub fn operations() -> [Operation; 7] {
             "listOver",
             "List callers that use more of a limit than they have, page by page",
             over::list,
-        ),
+        )
+        .or([
+            (404, "There is no directory of callers, or no limit applies to callers (QUOTA_NOT_FOUND)"),
+            (422, "No policy has the domain or the entries (INVALID_RESOURCE_TYPE)"),
+        ]),
     ]
 }
 

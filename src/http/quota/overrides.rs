@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::http::auth::Operator;
 use crate::http::callers::unknown_caller;
-use crate::http::change::{ChangeBy, Edit, Edited, NewNames, etag};
+use crate::http::change::{ChangeBy, Edit, Edited, INVALID_CALLER, NewNames, etag};
 use crate::http::extract::{JsonObject, UrlPath, UrlQuery};
 use crate::http::openapi::{self, Operation};
 use crate::http::problem::Problem;
@@ -36,7 +36,8 @@ pub fn operations() -> [Operation; 3] {
             "deleteQuota",
             "Remove the overrides of a caller, or that of one limit",
             remove,
-        ),
+        )
+        .or([(404, "There is no such caller, or it has no such override"), INVALID_CALLER]),
     ]
 }
 

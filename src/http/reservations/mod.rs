@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use super::auth::{Authorized, Operator, Own};
 use super::edge::Edge;
 use super::extract::{JsonObject, OptionalJsonObject, UrlPath};
-use super::openapi::{self, Description, Operation, Output};
+use super::openapi::{self, Description, NO_RANDOMNESS, Operation, Output, StatusText};
 use super::problem::Problem;
 use super::quota::limits::{HitsChange, LOOK, limits_before, record};
 use super::quota::params::{check_hits, invalid, target, wrong_resource};
@@ -43,7 +43,8 @@ pub fn operations() -> [Operation; 6] {
             "reserve",
             "Hold hits of a caller's limits for an operation, until they are settled or lapse",
             reserve,
-        ),
+        )
+        .or([NO_RANDOMNESS]),
         openapi::get(
             "/v1/callers/{name}/reservations",
             "listReservations",
@@ -55,7 +56,8 @@ pub fn operations() -> [Operation; 6] {
             "getReservation",
             "Show a reservation",
             show,
-        ),
+        )
+        .or([UNKNOWN]),
         openapi::post(
             "/v1/callers/{name}/reservations/{id}/settle",
             "settleReservation",
@@ -73,9 +75,21 @@ pub fn operations() -> [Operation; 6] {
             "cancelReservation",
             "Free the hits that are held; nothing is charged",
             cancel,
-        ),
+        )
+        .or([UNKNOWN, CONFLICT, UNFIT, EXCEEDED]),
     ]
 }
+
+const UNKNOWN: StatusText = (404, "There is no such reservation (RESERVATION_NOT_FOUND)");
+const CONFLICT: StatusText = (
+    409,
+    "The id was used for another reservation, or the reservation has ended (RESERVATION_CONFLICT)",
+);
+const UNFIT: StatusText = (
+    422,
+    "No policy has the domain or the entries, or none of the caller's limits has reservations (INVALID_RESOURCE_TYPE)",
+);
+const EXCEEDED: StatusText = (429, "A limit does not have the hits (QUOTA_EXCEEDED)");
 
 /// A reservation with the status of what was done.
 struct Answer<const STATUS: u16>(ReservationBody);
@@ -90,25 +104,16 @@ impl<const STATUS: u16> IntoResponse for Answer<STATUS> {
 impl<const STATUS: u16> Output for Answer<STATUS> {
     fn describe(description: &mut Description<'_>) {
         description.answer::<ReservationBody>(STATUS);
-        let created = STATUS == 201;
         description.problem(
             "404",
-            match created {
-                true => "No limit applies to the caller (QUOTA_NOT_FOUND)",
-                false => "There is no such reservation (RESERVATION_NOT_FOUND)",
+            match STATUS {
+                201 => "No limit applies to the caller (QUOTA_NOT_FOUND)",
+                _ => UNKNOWN.1,
             },
         );
-        description.problem(
-            "409",
-            "The id was used for another reservation, or the reservation has ended (RESERVATION_CONFLICT)",
-        );
-        if created {
-            description.problem(
-                "422",
-                "No policy has the domain, or none of the caller's limits has reservations (INVALID_RESOURCE_TYPE)",
-            );
+        for (status, text) in [CONFLICT, UNFIT, EXCEEDED] {
+            description.problem(&status.to_string(), text);
         }
-        description.problem("429", "A limit does not have the hits (QUOTA_EXCEEDED)");
         description.problem("503", "Redis is unavailable; send it again: it is made once");
     }
 }
@@ -228,10 +233,10 @@ async fn show(
     by: Authorized<Own>,
     State(edge): State<Edge>,
     UrlPath((name, id)): UrlPath<(String, String)>,
-) -> Result<Answer<200>, Problem> {
+) -> Result<Json<ReservationBody>, Problem> {
     by.principal.may_read(Some(&name))?;
     let stored = find(&edge, &name, &id).await?;
-    Ok(Answer(stored.body(&id, edge.engine.now())))
+    Ok(Json(stored.body(&id, edge.engine.now())))
 }
 
 /// Charges what was used.

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::auth::{Authorized, Own, Viewer};
 use super::edge::Edge;
 use super::extract::UrlQuery;
-use super::openapi::{self, Operation};
+use super::openapi::{self, Operation, StatusText};
 use super::problem::Problem;
 use crate::observe::audit::instant;
 use crate::usage::{Group, Total, UsageQuery};
@@ -30,6 +30,13 @@ use reading::{Reading, read};
 pub use reading::{Scope, usage_is_off};
 pub use report::{Report, ReportParams, report};
 
+/// Problems of operations that read sums.
+const PROBLEMS: [StatusText; 3] = [
+    (404, "Usage is not counted"),
+    (422, "No policy has the domain (INVALID_RESOURCE_TYPE), or the sums are too many"),
+    (500, "The sums were not made"),
+];
+
 pub fn operations() -> [Operation; 6] {
     [
         openapi::get(
@@ -37,37 +44,46 @@ pub fn operations() -> [Operation; 6] {
             "getUsage",
             "Sum requests, and hits of limits, by minute, hour or day and by other dimensions",
             usage,
-        ),
+        )
+        .or(PROBLEMS),
         openapi::get(
             "/v1/denials",
             "listDenials",
             "List refusals by caller, limit and reason, the most frequent first",
             denials,
-        ),
+        )
+        .or(PROBLEMS),
         openapi::get(
             "/v1/top",
             "listTop",
             "List the callers, limits or providers with the most requests, refusals or hits",
             top,
-        ),
+        )
+        .or(PROBLEMS),
         openapi::get(
             "/v1/report",
             "getReport",
             "Report the usage of a day, a week or a month by caller and limit, as JSON or CSV",
             report,
-        ),
+        )
+        .or(PROBLEMS),
         openapi::get(
             "/v1/forecast",
             "getForecast",
             "Forecast when the limits of a caller will be used up",
             forecast,
-        ),
+        )
+        .or([
+            (404, "Usage is not counted, or no limit applies to the caller (QUOTA_NOT_FOUND)"),
+            (422, "No policy has the domain or the entries (INVALID_RESOURCE_TYPE)"),
+        ]),
         openapi::get(
             "/v1/costs",
             "getCosts",
             "Show what is spent, projected budgets, and the cheapest and best providers",
             costs::show,
-        ),
+        )
+        .or(PROBLEMS),
     ]
 }
 
