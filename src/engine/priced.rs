@@ -56,7 +56,8 @@ impl PricedUnits {
 fn hits(verdict: &Verdict<'_>, request: &Request<'_>) -> (u64, bool) {
     let charges = verdict.charges();
     let is = |reserving: Reserving| charges.iter().any(|charge| charge.reserving == reserving);
-    if is(Reserving::Holds) || charges.iter().any(ChargeDecision::is_retry) {
+    let is_held = is(Reserving::Holds) || is(Reserving::Extends);
+    if is_held || charges.iter().any(ChargeDecision::is_retry) {
         return (0, false);
     }
     if is(Reserving::Settles) {

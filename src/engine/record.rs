@@ -49,6 +49,8 @@ pub struct DecisionRecord {
     pub level: u8,
     /// True if the store was unavailable and `on_outage` decided.
     pub fallback: bool,
+    /// False if it extends, settles or cancels a reservation: its request was counted when that was made.
+    pub is_request: bool,
     price: Option<PricedUnits>,
     pub charges: SmallVec<[ChargeRecord; VERDICT_INLINE_CAP]>,
     /// None for most requests.
@@ -157,6 +159,7 @@ impl DecisionRecord {
             priority: caller.map_or(0, |caller| caller.priority(level)),
             level,
             fallback: verdict.fallback,
+            is_request: !verdict.charges().iter().any(|charge| charge.reserving.follows()),
             price: prices.and_then(|prices| PricedUnits::of(prices, verdict, request)),
             charges: verdict
                 .charges()

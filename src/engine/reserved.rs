@@ -25,12 +25,12 @@ impl<'v> Verdict<'v> {
         let is_made = !charge.is_over() || charge.decision.counted;
         match charge.reserving {
             _ if charge.is_retry() => Hits::Spend(0),
-            Reserving::Holds if is_made => Hits::Spend(0),
+            Reserving::Holds | Reserving::Extends if is_made => Hits::Spend(0),
             Reserving::Settles if is_made => {
                 let notice = self.notices.iter().find(|notice| notice.charge == index);
                 Hits::Spend(notice.map_or(0, |notice| notice.settled))
             }
-            Reserving::None | Reserving::Holds | Reserving::Settles => match charge.hits {
+            _ => match charge.hits {
                 Hits::GiveBack(_) if self.code() != Code::Ok => charge.hits,
                 Hits::GiveBack(_) | Hits::Spend(_) => charge.taken(),
             },

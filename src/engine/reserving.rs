@@ -8,8 +8,10 @@ pub enum Reserving {
     /// Nothing besides counting them, or not even that.
     #[default]
     None,
-    /// It holds hits, or holds them longer.
+    /// It holds hits.
     Holds,
+    /// It has hits held longer.
+    Extends,
     /// It spends hits instead of those that were held.
     Settles,
 }
@@ -19,8 +21,14 @@ impl Reserving {
     pub fn of(charge: &Charge) -> Self {
         match charge.reservation.as_deref() {
             None | Some(Reservation::Count | Reservation::Release { .. }) => Self::None,
-            Some(Reservation::Hold { .. } | Reservation::Extend { .. }) => Self::Holds,
+            Some(Reservation::Hold { .. }) => Self::Holds,
+            Some(Reservation::Extend { .. }) => Self::Extends,
             Some(Reservation::Settle { .. }) => Self::Settles,
         }
+    }
+
+    /// Whether it belongs to a request that was counted when it made its reservation.
+    pub fn follows(self) -> bool {
+        matches!(self, Self::Extends | Self::Settles)
     }
 }

@@ -78,8 +78,8 @@ pub fn read_series(text: &str) -> Option<Series<Box<str>>> {
     })
 }
 
-/// Counts as text; times are relative to the start of the minute, hour or day. Requests come first; there is at least
-/// one.
+/// Counts as text; times are relative to the start of the minute, hour or day. Requests come first, also if there are none: the
+/// store reads a caller's activity there.
 pub fn write_counts(counts: &Counts, start: Timestamp) -> String {
     let sums = [
         ('a', counts.requests),
@@ -92,7 +92,7 @@ pub fn write_counts(counts: &Counts, start: Timestamp) -> String {
         ('h', counts.hits_given_back),
         ('T', counts.last_at.since(start).as_secs()),
     ];
-    let reported = sums.into_iter().filter(|(_, sum)| *sum != 0);
+    let reported = sums.into_iter().filter(|(letter, sum)| *letter == 'a' || *sum != 0);
     reported.map(|(letter, sum)| format!("{letter}{sum}")).collect()
 }
 
@@ -212,6 +212,8 @@ mod tests {
         let text = write_counts(&counts, start);
         assert_eq!(text, "a12c1e9007199254740992h7T3");
         assert_eq!(read_counts(&text, start), counts);
+        let settled = Counts { requests: 0, fallback: 0, ..counts };
+        assert_eq!(write_counts(&settled, start), "a0e9007199254740992h7T3");
         assert_eq!(read_counts("zé5a", start), Counts { last_at: start, ..Counts::default() });
         assert_eq!(read_counts("a99999999999999999999", start).requests, 0);
     }

@@ -86,7 +86,7 @@ impl Outbox {
 
     /// The batch to send next: the same until it is confirmed. None: everything was sent.
     pub fn next(&mut self, now: Timestamp) -> Option<Arc<SumsBatch>> {
-        if self.batches.is_empty() && self.pending.requests() != 0 {
+        if self.batches.is_empty() && !self.pending.is_empty() {
             let next = Rollups::new(now, CallerBytes::PASSING);
             let counted = std::mem::replace(&mut self.pending, next);
             self.pack(&counted, now);

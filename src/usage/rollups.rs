@@ -81,12 +81,15 @@ impl Rollups {
         self.expire(now);
         let earliest = Timestamp::from_ms(now.as_ms().saturating_sub(skew_ms()));
         for record in records {
-            self.requests = self.requests.saturating_add(1);
+            self.requests = self.requests.saturating_add(record.is_request.into());
             let at = record.at.clamp(earliest, now.after(SKEW_MAX));
             let counts: SmallVec<[_; PARTS]> = parts(record)
                 .into_iter()
                 .map(|(series, counts)| (self.series.id(series), Counts { last_at: at, ..counts }))
                 .collect();
+            if counts.is_empty() {
+                continue;
+            }
             let (caller, callers) = (record.caller.as_deref(), self.callers);
             self.rings.iter_mut().for_each(|ring| ring.add((caller, &counts), at, callers));
         }
@@ -105,6 +108,11 @@ impl Rollups {
     /// Requests that were added so far.
     pub fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// Whether there are no sums.
+    pub fn is_empty(&self) -> bool {
+        self.rings.iter().all(|ring| ring.buckets.is_empty())
     }
 
     /// The series, by number.
@@ -203,12 +211,15 @@ fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; PARTS]> {
     let series = |subject, outcome| Series { domain, tier, provider, subject, outcome };
     let is_shadow_refused =
         |charge: &ChargeRecord| record.code == Code::Ok && !charge.mode.refuses() && !charge.fits;
-    let request = |shadow_refused: bool| Counts {
-        requests: 1,
-        shadow_refused: shadow_refused.into(),
-        fallback: record.fallback.into(),
-        waited: (!record.waited().is_zero()).into(),
-        ..Counts::default()
+    let request = |shadow_refused: bool| match record.is_request {
+        true => Counts {
+            requests: 1,
+            shadow_refused: shadow_refused.into(),
+            fallback: record.fallback.into(),
+            waited: (!record.waited().is_zero()).into(),
+            ..Counts::default()
+        },
+        false => Counts::default(),
     };
 
     let mut parts = SmallVec::new();
@@ -238,6 +249,9 @@ fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; PARTS]> {
         let mut counts = request(charges.clone().any(is_shadow_refused));
         charges.for_each(|charge| add_hits(&mut counts, record.code, charge));
         parts.push((series(Subject::Limit(label), outcome), counts));
+    }
+    if !record.is_request {
+        parts.retain(|(_, counts)| *counts != Counts::default());
     }
     parts
 }

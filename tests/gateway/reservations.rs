@@ -228,6 +228,9 @@ async fn usage_and_metrics_count_what_was_settled_once() {
         let back = format!("{GENERATE},reservation_id=3,reservation_action=settle");
         assert!(client.give_back(&[&back], 90).await.passed);
         assert!(act(&mut client, "4", "reserve", 100).await.passed);
+        for (action, passes) in [("extend", true), ("cancel", true), ("extend", false)] {
+            assert_eq!(act(&mut client, "4", action, 0).await.passed, passes);
+        }
         let url = format!("http://{}/metrics", tollgate.http_address);
         let text = String::from_utf8(Http::new().get(&url, &[]).await.body.to_vec()).unwrap();
         let line =
@@ -243,6 +246,13 @@ async fn usage_and_metrics_count_what_was_settled_once() {
             (spent == 50 && refused == 101).then_some(())
         })
         .await;
+        // Four reservations, one of which was refused.
+        let url = format!("http://{}/v1/usage?granularity=day", tollgate.http_address);
+        for url in [format!("{url}&group_by=limit"), url] {
+            let page = Http::new().get(&url, &[]).await.json();
+            let counts = ["requests", "allowed", "refused"].map(|name| &page["items"][0][name]);
+            assert_eq!(counts, [4, 3, 1], "{page}");
+        }
     }
 }
 
