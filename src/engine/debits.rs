@@ -67,7 +67,8 @@ impl DebitWatch {
         let peeked = self.peeked.load(Ordering::Relaxed);
         let is_lost = match charge.is_debit {
             true => !charge.decision.counted && (peeked || self.asked.load(Ordering::Relaxed)),
-            false => charge.limit.refused == Refused::Free && peeked,
+            // What the request itself asks for is refused before anything is spent.
+            false => charge.limit.refused == Refused::Free && charge.sets_hits && peeked,
         };
         is_lost && matches!(charge.hits, Hits::Spend(2..)) && !charge.is_shadow()
     }

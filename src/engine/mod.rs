@@ -21,6 +21,7 @@ mod gifts;
 mod granted;
 mod hold;
 mod latencies;
+mod notices;
 mod plan;
 mod preview;
 mod priced;

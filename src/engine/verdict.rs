@@ -104,6 +104,8 @@ pub struct ChargeDecision<'v> {
     pub hits: Hits,
     /// A descriptor is a peek.
     pub peeks: bool,
+    /// All its descriptors set their hits, as Envoy does after a response.
+    pub sets_hits: bool,
     /// A descriptor sets the hits, and they may count although the request is refused.
     pub is_debit: bool,
     /// Fewer hits may be taken than the request asks for.
@@ -216,29 +218,6 @@ impl<'v> Verdict<'v> {
         descriptor: &'a DescriptorMatch<'v>,
     ) -> impl Iterator<Item = &'a ChargeDecision<'v>> + Clone {
         descriptor.charges.iter().filter_map(|index| self.charges.get(*index))
-    }
-
-    /// The thresholds that the request has crossed, in percent, the lowest first. None of them was reported before in
-    /// this window.
-    pub fn crossed(
-        &self,
-    ) -> impl Iterator<Item = (&ChargeDecision<'v>, SmallVec<[u16; INLINE_CAP]>)> {
-        let crossing = self.notices.iter().filter(|notice| !notice.crossed.is_none());
-        crossing.filter_map(|notice| {
-            let charge = self.charges.get(notice.charge)?;
-            Some((charge, charge.limit.limit.thresholds()?.crossed(notice.crossed).collect()))
-        })
-    }
-
-    /// The limits that are exceeded by a grace, and the end of each grace.
-    pub fn graces(&self) -> impl Iterator<Item = (&ChargeDecision<'v>, Timestamp)> {
-        let notices = self.notices.iter();
-        notices.filter_map(|notice| Some((self.charges.get(notice.charge)?, notice.grace_until?)))
-    }
-
-    /// The store's report on a charge, beside its decision.
-    pub(super) fn notice(&self, charge: usize) -> Option<&Notice> {
-        self.notices.iter().find(|notice| notice.charge == charge)
     }
 
     /// The highest pressure level of the request's rules.
@@ -371,6 +350,7 @@ fn charges<'v>(
             limit: limit.clone(),
             hits: charge.hits,
             peeks: plan.peeks(index),
+            sets_hits: plan.sets_hits(index),
             is_debit: charge.is_debit(),
             is_partial: charge.is_partial(),
             reserving: Reserving::of(charge),

@@ -145,6 +145,7 @@ descriptors:
   - { key: user, limits: [{ name: tokens, rate: 100/day }] }
   - { key: kept, rate_limit: { name: kept, unit: day, requests_per_unit: 100 } }
   - { key: asked, limits: [{ name: asked, rate: 100/day }] }
+  - { key: plain, limits: [{ name: plain, rate: 100/day }] }
   - { key: over, limits: [{ name: over, rate: 100/day, overdraft: allow }] }
   - { key: first, limits: [{ name: first, rate: 100/day, overdraft: allow }] }
   - { key: none, limits: [{ name: none, rate: 0/day }] }";
@@ -163,16 +164,24 @@ descriptors:
                 client.debit(&["first=ann"], hits).await;
             }
         }
-        // There are no peeks here: such requests are refused before anything is spent.
+        // Such requests are refused before anything is spent, also where others peek.
+        client.debit(&["plain=ann"], 0).await;
         for _ in 0..6 {
             client.ask(&["asked=ann"], 31).await;
+            client.ask(&["plain=ann"], 31).await;
         }
         let url = format!("http://{}/metrics", tollgate.http_address);
         let metrics = Http::new().get(&url, &[]).await;
         let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-        for (limit, count) in
-            [("tokens", 3), ("kept", 2), ("asked", 0), ("over", 2), ("first", 2), ("none", 6)]
-        {
+        for (limit, count) in [
+            ("tokens", 3),
+            ("kept", 2),
+            ("asked", 0),
+            ("plain", 0),
+            ("over", 2),
+            ("first", 2),
+            ("none", 6),
+        ] {
             let name = "tollgate_refused_debits_total";
             let line = format!("{name}{{domain=\"lost\",limit=\"{limit}\"}} {count}\n");
             assert!(metrics.contains(&line), "{line}{metrics}");

@@ -51,6 +51,11 @@ impl Plan<'_> {
         }
     }
 
+    /// Whether all descriptors of a charge set their hits, as Envoy does after a response.
+    pub fn sets_hits(&self, charge: usize) -> bool {
+        self.requested.get(charge).is_some_and(|requested| !requested.unnamed)
+    }
+
     /// Whether a descriptor of a charge is a peek, regardless of its cost.
     pub fn peeks(&self, charge: usize) -> bool {
         self.requested.get(charge).is_some_and(|requested| requested.peeks)
