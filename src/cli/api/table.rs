@@ -203,9 +203,7 @@ pub fn remarks(answer: &Value) -> Vec<String> {
     if let Some(text) = answer["text"].as_str() {
         remarks.push(printable::line(text).into_owned());
     }
-    if let Some(reason) = answer["unavailable"].as_str() {
-        remarks.push(format!("only what one sidecar counted: {}", printable::line(reason)));
-    } else if answer["scope"] == "sidecar" {
+    if answer["scope"] == "sidecar" {
         remarks.push("only what one sidecar counted, the one that answered".to_owned());
     }
     if answer["fallback"] == true {

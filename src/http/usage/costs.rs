@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::kinds::{KindBody, kinds};
-use super::reading::{Scope, read};
+use super::reading::{Scope, check_stored, read};
 use crate::clock::Timestamp;
 use crate::http::auth::{Authorized, Viewer};
 use crate::http::edge::Edge;
@@ -43,8 +43,8 @@ pub struct CostsParams {
 pub struct CostsBody {
     /// `fleet`: of all sidecars of the store. `sidecar`: of this one alone.
     pub scope: Scope,
-    /// Why the store was not asked: the sums are those of this sidecar since its start.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why the store was not asked: the sums are those of this sidecar since its start. Only the dashboard shows these.
+    #[serde(skip)]
     pub unavailable: Option<String>,
     /// Absent if the policies have no prices, or several currencies.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +99,8 @@ pub async fn show(
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<CostsParams>,
 ) -> Result<Json<CostsBody>, Problem> {
-    costs(&edge, &params).await.map(Json)
+    let body = costs(&edge, &params).await?;
+    check_stored(body.unavailable.as_ref()).map(|()| Json(body))
 }
 
 /// What is spent.
@@ -132,6 +133,9 @@ pub async fn costs(edge: &Edge, params: &CostsParams) -> Result<CostsBody, Probl
     let by_limit = [Dimension::Domain, Dimension::Provider, Dimension::Limit];
     let limits = asked(View::Limits, Granularity::Minute, hour_ago, &by_limit).await?;
 
+    let unavailable = [&first, &days, &months, &switch, &limits]
+        .into_iter()
+        .find_map(|one| one.unavailable.clone());
     let [hours, days, months] = [&first, &days, &months].map(|reading| sums(&reading.page.groups));
     let policies = edge.engine.policies();
     let domains = policies.domains().into_iter();
@@ -154,7 +158,7 @@ pub async fn costs(edge: &Edge, params: &CostsParams) -> Result<CostsBody, Probl
         at: instant(now),
         items,
         kinds: kinds(&priced, &states, (&limits.page.groups, &switch.page.groups)),
-        unavailable: first.unavailable,
+        unavailable,
     })
 }
 

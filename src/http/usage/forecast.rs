@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::last_tiers::with_last_tiers;
-use super::reading::{Scope, read};
+use super::reading::{Scope, check_stored, read};
 use crate::clock::Timestamp;
 use crate::engine::{Code, Verdict};
 use crate::http::auth::{Authorized, Own};
@@ -168,10 +168,7 @@ async fn read_past(edge: &Edge, caller: &str) -> Result<(Scope, SpentPast), Prob
     let [days, hours] = SpentPast::queries(caller, edge.engine.now());
     let (days, hours) = (read(edge, days).await?, read(edge, hours).await?);
     for reading in [&days, &hours] {
-        if let Some(reason) = &reading.unavailable {
-            // The usage of one sidecar would give a wrong forecast.
-            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason.clone()));
-        }
+        check_stored(reading.unavailable.as_ref())?;
     }
     Ok((days.scope, SpentPast::new([&days.page, &hours.page])))
 }

@@ -26,7 +26,7 @@ pub use costs::{BudgetStatus, CostsBody, CostsParams, costs};
 use forecast::forecast;
 pub use forecast::{ForecastItem, forecasts};
 use params::{DenialsParams, TopParams, UsageParams};
-use reading::{Reading, read};
+use reading::{Reading, check_stored, read};
 pub use reading::{Scope, usage_is_off};
 pub use report::{Report, ReportParams, report};
 
@@ -93,8 +93,8 @@ pub fn operations() -> [Operation; 6] {
 pub struct PageBody<T> {
     /// `fleet`: of all sidecars of the store. `sidecar`: of this one alone.
     pub scope: Scope,
-    /// Why the store was not asked: the sums are those of this sidecar since its start.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why the store was not asked: the sums are those of this sidecar since its start. Only pages of the dashboard show these.
+    #[serde(skip)]
     pub unavailable: Option<String>,
     /// When this sidecar began to count: its start.
     pub since: String,
@@ -118,7 +118,7 @@ async fn usage(
     UrlQuery(params): UrlQuery<UsageParams>,
 ) -> Result<Json<PageBody<UsageItem>>, Problem> {
     by.principal.may_read(params.caller())?;
-    answer(&edge, params.query(edge.engine.now())?, UsageItem::new).await.map(Json)
+    stored(&edge, params.query(edge.engine.now())?, UsageItem::new).await.map(Json)
 }
 
 /// Lists refusals.
@@ -128,7 +128,7 @@ async fn denials(
     UrlQuery(params): UrlQuery<DenialsParams>,
 ) -> Result<Json<PageBody<DenialItem>>, Problem> {
     by.principal.may_read(params.caller())?;
-    answer(&edge, params.query(edge.engine.now())?, DenialItem::new).await.map(Json)
+    stored(&edge, params.query(edge.engine.now())?, DenialItem::new).await.map(Json)
 }
 
 /// Lists what has the most.
@@ -137,10 +137,20 @@ async fn top(
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<TopParams>,
 ) -> Result<Json<PageBody<UsageItem>>, Problem> {
-    answer(&edge, params.query(edge.engine.now())?, UsageItem::new).await.map(Json)
+    stored(&edge, params.query(edge.engine.now())?, UsageItem::new).await.map(Json)
 }
 
-/// The groups of a query, as `item` shows them.
+/// The groups of a query of the store, as `item` shows them.
+async fn stored<T>(
+    edge: &Edge,
+    query: UsageQuery,
+    item: fn(&UsageQuery, &Group, &Total) -> T,
+) -> Result<PageBody<T>, Problem> {
+    let page = answer(edge, query, item).await?;
+    check_stored(page.unavailable.as_ref()).map(|()| page)
+}
+
+/// The groups of a query, as `item` shows them; while the store is unavailable, those of this sidecar.
 ///
 /// # Errors
 /// If usage is not counted, or the query has too many groups.

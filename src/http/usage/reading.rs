@@ -37,6 +37,18 @@ pub struct Reading {
     pub since: Timestamp,
 }
 
+/// A problem if the store was unavailable: the sums of one sidecar would look like those of all, and those of its memory like
+/// those of its file.
+///
+/// # Errors
+/// Then.
+pub fn check_stored(unavailable: Option<&String>) -> Result<(), Problem> {
+    match unavailable {
+        Some(reason) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason.clone())),
+        None => Ok(()),
+    }
+}
+
 /// Sums what a query asks for. While the store is unavailable, of this sidecar alone, and only the first page.
 pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem> {
     query.currency = query.currency.or_else(|| currency(edge));

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::body::UsageItem;
 use super::params::{checked, dimensions, filters, time};
-use super::reading::{Scope, read};
+use super::reading::{Scope, check_stored, read};
 use crate::clock::Timestamp;
 use crate::http::auth::{Authorized, Own};
 use crate::http::edge::Edge;
@@ -137,10 +137,7 @@ pub async fn report(
     let query = params.query(edge.engine.now())?;
     let to = query.to;
     let reading = read(&edge, query).await?;
-    if let Some(reason) = reading.unavailable {
-        // A report of one sidecar would look like one of all.
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason));
-    }
+    check_stored(reading.unavailable.as_ref())?;
     let (query, page) = (&reading.query, &reading.page);
     Ok(match format {
         Format::Csv => Report::Csv(csv(query, &page.groups)),
