@@ -231,6 +231,9 @@ async fn planned() -> Option<Store> {
         if 24 <= day {
             sidecar.ask(&["user=bob,kind=plan"], 10).await;
         }
+        // Ten a day, and more than all of the plan each day.
+        sidecar.ask(&["user=eve,kind=plan"], 10).await;
+        assert!(!sidecar.ask(&["user=eve,kind=plan"], 6_000 + 100 * day).await);
         sidecar.send(u64::MAX).await;
         clock.advance(24 * HOUR);
     }
@@ -288,6 +291,17 @@ async fn a_forecast_follows_from_the_days_before() {
     assert_eq!((&item["known"], &item["step"]), (&json!(27), &json!("day")));
     assert_eq!(item["days_left"], json!(50.0), "{item}");
     assert_eq!(item["pattern"], json!(null), "all days are the same");
+
+    assert_eq!(item["demand"], json!(null), "nothing was refused");
+
+    let body = forecast("caller=eve&entries=kind=plan").await.json();
+    let item = &body["items"][0];
+    assert_eq!((&item["average"], &item["trend"]), (&json!(10.0), &json!("steady")));
+    let demand = &item["demand"];
+    let trend = (&demand["average"], &demand["trend"]);
+    assert_eq!(trend, (&json!(6_010.0 + 2_400.0), &json!("rising")), "{demand}");
+    // A part of 100 a day is taken for the pattern of the week.
+    assert!((85.0..=105.0).contains(&demand["change"].as_f64().unwrap()), "{demand}");
 
     let body = forecast("caller=bob&entries=kind=plan").await.json();
     let item = &body["items"][0];

@@ -191,6 +191,7 @@ pub fn forecast(matches: &ArgMatches) -> Question {
         Column::number("average", "/average"),
         Column::text("per", "/step"),
         Column::text("trend", "/trend"),
+        Column::number("demand", "/demand/average"),
         Column::number("days_left", "/days_left"),
         Column::text("earliest_at", "/earliest_at"),
         Column::text("reached_at", "/reached_at"),

@@ -83,6 +83,9 @@ pub struct ExpectedBody {
     pub trend: TrendName,
     /// The change of the average by each day (or hour); 0 if it is steady.
     pub change: f64,
+    /// All hits that are asked for; absent if none of the past were refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub demand: Option<DemandBody>,
     /// What is spent on each weekday, or in each hour of the day in UTC, relative to the average: known after three weeks, or
     /// three days.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -108,6 +111,18 @@ pub struct ExpectedBody {
     /// The hits a day with which the limit lasts; absent for a limit that never resets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_per_day: Option<u64>,
+}
+
+/// All hits that are asked for: those that are spent, and those that the limit refuses. A client that retries asks again each time.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ForecastDemand")]
+pub struct DemandBody {
+    /// Hits a day (or an hour), on average over the last 7 days (or 24 hours).
+    pub average: f64,
+    /// By the Mann-Kendall test at 5 %.
+    pub trend: TrendName,
+    /// The change of the average by each day (or hour); 0 if it is steady.
+    pub change: f64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
@@ -200,19 +215,20 @@ impl ForecastItem {
 }
 
 impl ExpectedBody {
-    fn new(Expected { forecast, outlook }: &Expected, now: Timestamp) -> Self {
+    fn new(Expected { forecast, outlook, demand }: &Expected, now: Timestamp) -> Self {
         let at = |ms: u64| instant(Timestamp::from_ms(ms));
         let days_left = outlook.reached_ms.map(|reached| {
             rounded(number(reached.saturating_sub(now.as_ms())) / number(24 * HOUR_MS))
         });
         Self {
             average: rounded(forecast.level),
-            trend: match forecast.trend {
-                Trend::Rising => TrendName::Rising,
-                Trend::Falling => TrendName::Falling,
-                Trend::Steady => TrendName::Steady,
-            },
+            trend: TrendName::of(forecast.trend),
             change: rounded(forecast.change),
+            demand: demand.as_ref().map(|demand| DemandBody {
+                average: rounded(demand.level),
+                trend: TrendName::of(demand.trend),
+                change: rounded(demand.change),
+            }),
             pattern: pattern(forecast),
             reached_at: outlook.reached_ms.map(at),
             days_left,
@@ -220,6 +236,16 @@ impl ExpectedBody {
             latest_at: outlook.latest_ms.map(at),
             until: at(outlook.until_ms),
             budget_per_day: outlook.budget_per_day.map(whole),
+        }
+    }
+}
+
+impl TrendName {
+    fn of(trend: Trend) -> Self {
+        match trend {
+            Trend::Rising => Self::Rising,
+            Trend::Falling => Self::Falling,
+            Trend::Steady => Self::Steady,
         }
     }
 }

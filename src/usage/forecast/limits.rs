@@ -15,14 +15,24 @@ const DAY_MS_MAX: u64 = 25 * HOUR_MS;
 /// How many steps of the past are read: 8 weeks of days, 8 days of hours.
 const SEASONS_READ: u64 = 8;
 
-/// What was spent by domain and limit: by the number of the day or hour.
-type Spent = HashMap<(String, String), BTreeMap<u64, f64>>;
+/// What was asked for by domain and limit: by the number of the day or hour.
+type Asked = HashMap<(String, String), Steps>;
+
+/// By the number of the day or hour.
+type Steps = BTreeMap<u64, Step>;
+
+/// The hits of one day or hour.
+#[derive(Clone, Copy, Debug, Default)]
+struct Step {
+    spent: f64,
+    refused: f64,
+}
 
 /// What a caller has spent of its limits, by days and by hours.
 #[derive(Debug)]
 pub struct SpentPast {
-    days: Spent,
-    hours: Spent,
+    days: Asked,
+    hours: Asked,
 }
 
 /// When a limit will be used up.
@@ -45,6 +55,8 @@ pub struct LimitForecast {
 pub struct Expected {
     pub forecast: Forecast,
     pub outlook: Outlook,
+    /// The same of all hits that were asked for: those that were spent, and those that the limit refused. None if it refused none.
+    pub demand: Option<Forecast>,
 }
 
 /// Why there is no forecast.
@@ -66,7 +78,7 @@ impl SpentPast {
 
     /// The past of the pages of both queries.
     pub fn new([days, hours]: [&Page; 2]) -> Self {
-        Self { days: spent(days, Season::Week), hours: spent(hours, Season::Day) }
+        Self { days: asked(days, Season::Week), hours: asked(hours, Season::Day) }
     }
 
     /// The forecasts of the limits of a request of the caller.
@@ -90,8 +102,9 @@ impl SpentPast {
             Season::Day => &self.hours,
         };
         let present = now.as_ms() / season.step_ms();
-        let history = history(all.get(&name), (season, present));
-        let spent_in_step = all.get(&name).and_then(|spent| spent.get(&present)).copied();
+        let steps = all.get(&name);
+        let history = history(steps, (season, present), |step| step.spent);
+        let spent_in_step = steps.and_then(|steps| steps.get(&present)).map(|step| step.spent);
         let is_shared = standing.account.is_some_and(|account| account != caller);
         let expected = match (history.forecast(), comeback) {
             _ if is_shared => Err(NoForecast::Shared),
@@ -106,7 +119,7 @@ impl SpentPast {
                     comeback,
                 };
                 let outlook = standing.outlook(&history, &forecast);
-                Ok(Expected { forecast, outlook })
+                Ok(Expected { forecast, outlook, demand: demand(steps, (season, present)) })
             }
         };
         LimitForecast {
@@ -137,16 +150,17 @@ fn query(caller: &str, season: Season, now: Timestamp) -> UsageQuery {
     }
 }
 
-fn spent(page: &Page, season: Season) -> Spent {
-    let mut spent = Spent::new();
+fn asked(page: &Page, season: Season) -> Asked {
+    let mut asked = Asked::new();
     for (group, total) in &page.groups {
         let (Some(start), [domain, limit]) = (group.start, &group.names[..]) else { continue };
         let (Some(domain), Some(limit)) = (domain.text(), limit.text()) else { continue };
-        let hits = total.counts.hits_spent.saturating_sub(total.counts.hits_given_back);
-        let steps = spent.entry((domain.to_owned(), limit.to_owned())).or_default();
-        steps.insert(granularity(season).number(start), number(hits));
+        let spent = total.counts.hits_spent.saturating_sub(total.counts.hits_given_back);
+        let step = Step { spent: number(spent), refused: number(total.counts.hits_refused) };
+        let steps = asked.entry((domain.to_owned(), limit.to_owned())).or_default();
+        steps.insert(granularity(season).number(start), step);
     }
-    spent
+    asked
 }
 
 fn granularity(season: Season) -> Granularity {
@@ -156,12 +170,23 @@ fn granularity(season: Season) -> Granularity {
     }
 }
 
+/// The forecast of all hits that are asked for; None if none was refused.
+fn demand(steps: Option<&Steps>, (season, present): (Season, u64)) -> Option<Forecast> {
+    let demand = history(steps, (season, present), |step| step.spent + step.refused);
+    let is_refused = steps?.range(demand.first..present).any(|(_, step)| 0.0 < step.refused);
+    if is_refused { demand.forecast() } else { None }
+}
+
 /// The whole steps before the present one, from the first with any use on.
-fn history(spent: Option<&BTreeMap<u64, f64>>, (season, present): (Season, u64)) -> History {
-    let first = spent.and_then(|spent| spent.keys().next().copied()).unwrap_or(present);
+fn history(
+    steps: Option<&Steps>,
+    (season, present): (Season, u64),
+    hits: impl Fn(&Step) -> f64,
+) -> History {
+    let first = steps.and_then(|steps| steps.keys().next().copied()).unwrap_or(present);
     // The first step may have begun before the usage was counted.
     let first = (first + 1).min(present);
-    let at = |step: u64| spent.and_then(|spent| spent.get(&step)).copied().unwrap_or_default();
+    let at = |step: u64| steps.and_then(|steps| steps.get(&step)).map(&hits).unwrap_or_default();
     History { season, first, spent: (first..present).map(at).collect() }
 }
 
@@ -200,4 +225,41 @@ fn too_little(history: &History) -> NoForecast {
 /// Exact for amounts and times: below 2^53.
 fn number(value: u64) -> f64 {
     value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Trend;
+    use super::*;
+
+    const TODAY: u64 = 20_000;
+
+    /// The forecasts of what is spent, and of what is asked for, after 29 days of that many hits of a limit of 100 a day.
+    fn of(asked: impl Fn(u64) -> f64) -> (Forecast, Option<Forecast>) {
+        let step = |hits: f64| Step { spent: hits.min(100.0), refused: (hits - 100.0).max(0.0) };
+        let steps: Steps = (0..29).map(|day| (TODAY - 29 + day, step(asked(day)))).collect();
+        let when = (Season::Week, TODAY);
+        let spent = history(Some(&steps), when, |step| step.spent).forecast().unwrap();
+        (spent, demand(Some(&steps), when))
+    }
+
+    #[test]
+    fn demand_is_known_beyond_the_limit() {
+        let (spent, demand) = of(|day| 200.0 + 10.0 * number(day));
+        assert_eq!((spent.level, spent.trend), (100.0, Trend::Steady), "at the limit every day");
+        let demand = demand.unwrap();
+        // The last seven days are those from the 22nd on.
+        assert_eq!((demand.level, demand.trend), (200.0 + 10.0 * 25.0, Trend::Rising));
+        // A part of it is taken for the pattern of the week.
+        assert!((8.0..=10.5).contains(&demand.change), "{}", demand.change);
+    }
+
+    #[test]
+    fn demand_that_was_met_is_what_was_spent() {
+        assert!(of(|_| 80.0).1.is_none());
+        let (spent, demand) = of(|day| if day == 20 { 800.0 } else { 80.0 });
+        let demand = demand.unwrap();
+        assert_eq!((spent.level, demand.level), (80.0, 80.0), "a day before the last week");
+        assert_eq!(demand.trend, Trend::Steady);
+    }
 }
