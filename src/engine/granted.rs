@@ -10,6 +10,16 @@ impl<'v> Verdict<'v> {
         let partial = self.charges().iter().filter(move |charge| charge.is_partial && passes);
         partial.map(|charge| (charge, charge.taken().amount()))
     }
+
+    /// Hits that a charge's limit did not have of those that were asked for, of a request that passes with fewer. What another limit
+    /// had less of is no lack of this one.
+    pub fn missed_of(&self, charge: &ChargeDecision<'_>) -> u64 {
+        let gets_part = charge.is_partial && self.code() == Code::Ok;
+        match gets_part && !charge.is_over() && !charge.is_retry() {
+            true => charge.decision.clipped.saturating_sub(charge.remaining()),
+            false => 0,
+        }
+    }
 }
 
 impl ChargeDecision<'_> {

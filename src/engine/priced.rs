@@ -51,8 +51,8 @@ impl PricedUnits {
     }
 }
 
-/// The most hits that a descriptor of a request spends, or gives back if none spends: then as many as came back to one of its
-/// limits. None of a retry. A reservation is priced when it is settled.
+/// The most hits that a descriptor of a request spends, as far as it got them, or gives back if none spends: then as many as came
+/// back to one of its limits. None of a retry. A reservation is priced when it is settled.
 fn hits(verdict: &Verdict<'_>, request: &Request<'_>) -> (u64, bool) {
     let charges = verdict.charges();
     let is = |reserving: Reserving| charges.iter().any(|charge| charge.reserving == reserving);
@@ -71,18 +71,23 @@ fn hits(verdict: &Verdict<'_>, request: &Request<'_>) -> (u64, bool) {
             Hits::GiveBack(_) => given_back = descriptor.hits.amount().max(given_back),
         }
     }
-    if spent == 0 { (back_of(verdict, given_back), true) } else { (spent, false) }
+    match spent {
+        // Without such a limit nothing is known of what was spent.
+        0 => {
+            let comes_back =
+                |charge: &ChargeDecision<'_>| matches!(charge.hits, Hits::GiveBack(1..));
+            (part_of(verdict, given_back, comes_back), true)
+        }
+        _ => (part_of(verdict, spent, |charge| charge.is_partial), false),
+    }
 }
 
-/// How many of the hits that a request gives back came back to one of its limits: the most. Without such a limit nothing is known
-/// of what was spent: all of them.
-fn back_of(verdict: &Verdict<'_>, hits: u64) -> u64 {
-    let charges = verdict.charges().iter();
-    let back = charges.filter(|charge| matches!(charge.hits, Hits::GiveBack(1..)));
-    let parts = back.map(|charge| {
+/// How many of the hits of a request the limits of a kind took, or gave back: the most. All if it has no such limit.
+fn part_of(verdict: &Verdict<'_>, hits: u64, is: impl Fn(&ChargeDecision<'_>) -> bool) -> u64 {
+    let parts = verdict.charges().iter().filter(|charge| is(charge)).map(|charge| {
         // A limit may count a request by a cost of its own.
         let (asked, taken) = (charge.hits.amount(), charge.taken().amount());
-        let part = u128::from(hits) * u128::from(taken) / u128::from(asked);
+        let part = u128::from(hits) * u128::from(taken) / u128::from(asked.max(1));
         u64::try_from(part).unwrap_or(hits)
     });
     parts.max().unwrap_or(hits)

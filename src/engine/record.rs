@@ -110,6 +110,8 @@ pub struct ChargeRecord {
     /// The requested hits; none if an earlier attempt was charged, or if a reservation holds them. If a reservation is
     /// settled, the hits that were spent. They are spent if the request passes, or if they count although it is refused.
     pub hits: Hits,
+    /// Hits on top of them that the limit did not have, of a request that passes with fewer than it asked for.
+    pub missed: u64,
     /// Whether the limit had the hits.
     pub fits: bool,
     pub mode: Mode,
@@ -254,6 +256,7 @@ impl ChargeRecord {
         Self {
             limit: number(charge.limit.index),
             hits: verdict.hits_of(index),
+            missed: verdict.missed_of(charge),
             fits: charge.decision.fit == Fit::Now,
             mode: charge.mode,
             counted: charge.decision.counted,

@@ -259,6 +259,13 @@ fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; PARTS]> {
 /// Adds the hits of a charge to the counts of its limit.
 fn add_hits(counts: &mut Counts, code: Code, charge: &ChargeRecord) {
     let fits = charge.fits;
+    if charge.missed != 0 {
+        let sum = match charge.mode.refuses() {
+            true => &mut counts.hits_refused,
+            false => &mut counts.hits_shadow_refused,
+        };
+        *sum = sum.saturating_add(charge.missed);
+    }
     let sum = match charge.hits {
         Hits::Spend(_) if charge.counted || (fits && code == Code::Ok) => &mut counts.hits_spent,
         Hits::Spend(_) if !fits && !charge.mode.refuses() => &mut counts.hits_shadow_refused,

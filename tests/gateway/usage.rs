@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 
+use crate::support::ask::DomainClient;
 use crate::support::client::{Answer, Http, request};
 use crate::support::eventually;
 use crate::support::store::Store;
 use crate::support::tollgate::{Tollgate, api_token};
+use crate::support::usage::requests;
 
 const POLICY: &str = "
 domain: shop
@@ -190,4 +192,46 @@ async fn an_invalid_query_is_a_problem() {
     check("/v1/usage?user=ann", "unknown field").await;
     let largest = format!("/v1/usage?after={}&page_size=1000", u64::MAX);
     assert_eq!(page(&tollgate, &largest).await["items"], json!([]));
+}
+
+/// Every hit that was asked of a limit is spent or refused by it, or only another limit had fewer.
+#[tokio::test]
+async fn hits_that_were_asked_and_not_granted_are_refused_ones() {
+    const POLICY: &str = "
+domain: parts
+caller: { key: user }
+prices: [{ when: { op: take }, price: 0.01 EUR, per: 1 }]
+descriptors:
+  - key: user
+    descriptors:
+    - key: op
+      value: take
+      limits:
+      - { name: small, rate: 30/day, partial: true }
+      - { name: wide, rate: 50/day, partial: true }
+      - { name: huge, rate: 1000/day, partial: true }
+";
+    for store in Store::every() {
+        let tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;
+        let mut client = DomainClient::new(&tollgate, "parts").await;
+        assert!(client.ask(&["user=ann,op=take"], 100).await.passed);
+        assert!(!client.ask(&["user=ann,op=take"], 7).await.passed);
+        eventually("both requests in the usage", async || {
+            (requests(&tollgate).await == 2).then_some(())
+        })
+        .await;
+        let path = "/v1/usage?granularity=day&group_by=limit";
+        let hits = items(&tollgate, path, &["limit", "hits"]).await;
+        let sums = |limit: &str, spent: u64, refused: u64| {
+            let hits =
+                json!({ "spent": spent, "refused": refused, "shadow_refused": 0, "given_back": 0 });
+            json!([limit, hits])
+        };
+        // Of the first hundred, one limit had 30 and one 50; the third had all, and the second request's too.
+        assert_eq!(hits, [sums("huge", 30, 0), sums("small", 30, 77), sums("wide", 30, 50)]);
+        let by_code = items(&tollgate, &format!("{path}&code=ok&limit=small"), &["hits"]).await;
+        assert_eq!(by_code[0][0]["refused"], 70);
+        let costs = items(&tollgate, "/v1/usage?granularity=day", &["cost"]).await;
+        assert_eq!(costs[0][0]["spent_micros"], 300_000, "what was granted is paid");
+    }
 }

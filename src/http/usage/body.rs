@@ -88,7 +88,7 @@ pub struct NamesBody {
 pub struct HitsBody {
     /// Hits that count against the limit.
     pub spent: u64,
-    /// Hits that the limit refused.
+    /// Hits that the limit refused: of refused requests, and of those that passed with fewer hits than they asked for.
     pub refused: u64,
     /// Hits that the limit would have refused, in shadow mode.
     pub shadow_refused: u64,
