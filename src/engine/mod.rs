@@ -83,7 +83,7 @@ pub use providers::{ProviderLatency, ProviderLimit, ProviderState};
 pub use readiness::{Phase, Readiness};
 pub use reason::Reason;
 pub use recalculate::{Reading, RecalculateError, Recount};
-pub use record::{ChargeRecord, DecisionRecord, RefusalRecord, RefusedLimit};
+pub use record::{ChargeRecord, DecisionRecord, RefusalRecord, RefusedLimit, stored_name};
 pub use refusal_id::RefusalId;
 pub use request::{
     AskedReservation, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource, Override, Request,

@@ -156,7 +156,7 @@ impl DecisionRecord {
             at: verdict.at,
             code,
             reason: (code == Code::OverLimit).then(|| verdict.reason()),
-            caller: caller.and_then(|caller| caller.name).map(|name| cut(name).into()),
+            caller: caller.and_then(|caller| caller.name).map(|name| stored_name(name).into()),
             tier: caller.map_or(0, |caller| number(caller.tier)),
             priority: caller.map_or(0, |caller| caller.priority(level)),
             level,
@@ -289,7 +289,7 @@ fn number(index: usize) -> u32 {
 }
 
 /// A name truncated to the maximum length in the directory, so that records stay small.
-fn cut(name: &str) -> &str {
+pub fn stored_name(name: &str) -> &str {
     let mut len = name.len().min(NAME_LEN_MAX);
     while !name.is_char_boundary(len) {
         len -= 1;

@@ -25,6 +25,7 @@ use super::recorded;
 use super::replicated::confirmed;
 use crate::api_token::Role;
 use crate::clock::{Backoff, Timestamp};
+use crate::engine::stored_name;
 use crate::observe::audit::{Changed, Entry};
 use crate::policy::{
     Caller, CallerForm, CallerNames, Flaw, PARENTS_MAX, check_caller_name, check_parents,
@@ -217,6 +218,12 @@ impl Edit<'_> {
 
     /// Writes a line, and then removes the record if there is one. Returns whether there was.
     pub async fn remove(&self) -> Result<bool, Problem> {
+        if check_name(self.name).is_err() {
+            // No record has such a name, but usage and logs may, as far as they keep it.
+            let kept = Edit { name: stored_name(self.name), ..*self };
+            kept.record(&kept.entry(None, None)).await?;
+            return Ok(false);
+        }
         let directory = self.request.edge.engine.directory();
         if directory.writable().is_ok() {
             let edited = self.apply(|_| Ok(None)).await?;

@@ -5,25 +5,41 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::api_keys;
 use super::auth::Admin;
-use super::change::{ChangeBy, Edit, NewNames, check_name};
+use super::change::{ChangeBy, Edit, NewNames};
 use super::edge::Edge;
-use super::extract::UrlPath;
+use super::extract::{JsonObject, UrlPath};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
 use super::replicated::confirmed;
 use crate::observe::eraser::{EraseError, Erased};
 
-pub fn operations() -> [Operation; 1] {
-    [openapi::post(
-        "/v1/callers/{name}/erase",
-        "eraseCaller",
-        "Erase a caller: its record, API keys, counters, gifts, reservations, usage and refusals, and its data in the audit log",
-        erase,
-    )]
+pub fn operations() -> [Operation; 2] {
+    [
+        openapi::post(
+            "/v1/callers/{name}/erase",
+            "eraseCaller",
+            "Erase a caller: its record, API keys, counters, gifts, reservations, usage and refusals, and its data in the audit log",
+            erase,
+        ),
+        openapi::post(
+            "/v1/erase",
+            "eraseName",
+            "Erase a caller by any name that requests may have, also an empty one",
+            erase_name,
+        ),
+    ]
+}
+
+/// The caller to erase.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Erasure")]
+struct EraseForm {
+    caller: String,
 }
 
 /// What was erased.
@@ -48,6 +64,8 @@ struct ErasedBody {
     alerts: u64,
     /// Lines of this process's audit log.
     audit_lines: u64,
+    /// What may be left of it, and where: a sentence for each place.
+    left: Vec<&'static str>,
 }
 
 struct Report(Json<ErasedBody>);
@@ -72,18 +90,30 @@ async fn erase(
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
 ) -> Result<Report, Problem> {
-    check_name(&name)?;
+    erase_all(&by, &edge, &name).await
+}
+
+/// Erases a caller whose name may not fit in a path.
+async fn erase_name(
+    by: ChangeBy<Admin>,
+    State(edge): State<Edge>,
+    JsonObject(form): JsonObject<EraseForm>,
+) -> Result<Report, Problem> {
+    erase_all(&by, &edge, &form.caller).await
+}
+
+async fn erase_all(by: &ChangeBy<Admin>, edge: &Edge, name: &str) -> Result<Report, Problem> {
     let names = NewNames::OfPolicies;
-    let edit = Edit { request: &by.request, names, action: "erase", name: &name };
+    let edit = Edit { request: &by.request, names, action: "erase", name };
     let record = edit.remove().await?;
-    let gifts = edge.engine.directory().erase_gifts(&name).await?;
+    let gifts = edge.engine.directory().erase_gifts(name).await?;
     if gifts.is_pending {
         let detail = "a gift of the caller is not done yet, and nothing else was erased; repeat the request in 15 seconds";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
-    let api_keys = api_keys::erase(&edge, &name).await?;
-    let counters = edge.engine.erase(&name).await.map_err(|error| incomplete(&error.into()))?;
-    let erased = edge.api.eraser.erase(&name, edge.engine.now()).await;
+    let api_keys = api_keys::erase(edge, name).await?;
+    let counters = edge.engine.erase(name).await.map_err(|error| incomplete(&error.into()))?;
+    let erased = edge.api.eraser.erase(name, edge.engine.now()).await;
     let Erased { reservations, sums, refusals, alerts, audit_lines } =
         erased.map_err(|error| incomplete(&error))?;
     let is_replicated = match &edge.api.api_keys {
@@ -102,6 +132,7 @@ async fn erase(
         refusals,
         alerts,
         audit_lines,
+        left: edge.api.eraser.left(name),
     })))
 }
 

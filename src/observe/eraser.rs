@@ -12,11 +12,12 @@ use sha2::{Digest, Sha256};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio::{pin, select};
 
-use super::audit::Audit;
+use super::audit::{Audit, Redaction};
 use super::recent_refusals::RecentRefusals;
 use super::refusal::RefusalForm;
 use crate::alerts::Alerts;
 use crate::clock::{Clock, Timestamp};
+use crate::engine::stored_name;
 use crate::lock::lock;
 use crate::store::redis::{RedisErasures, RedisRefusals};
 use crate::store::{ReservationRecords, StoreError, SumsStore};
@@ -31,6 +32,9 @@ const DRAINED: Duration = Duration::from_millis(150);
 
 /// How often to ask for erasures of other sidecars.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often a sidecar says again which salt its audit log has.
+const SALT_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Where data of callers is kept.
 #[derive(Clone, Debug, Default)]
@@ -110,10 +114,19 @@ impl Eraser {
     pub async fn erase(&self, caller: &str, now: Timestamp) -> Result<Erased, EraseError> {
         // Requests that were decided before are then where they are looked for.
         sleep(DRAINED).await;
-        let in_log = self.data.audit.redacted(caller);
+        let caller = stored_name(caller);
+        let mut in_log: BTreeSet<String> = self
+            .data
+            .audit
+            .redaction()
+            .map(|redaction| redaction.name(caller))
+            .into_iter()
+            .collect();
         if let Some(erasures) = &self.data.erasures {
-            let texts = [Some(hash(caller)), in_log.clone()];
-            let reported: Vec<String> = texts.into_iter().flatten().collect();
+            let salts = erasures.salts().await?;
+            let redactions = salts.iter().filter_map(|salt| Redaction::of_shared(salt));
+            in_log.extend(redactions.map(|redaction| redaction.name(caller)));
+            let reported: Vec<String> = [hash(caller)].into_iter().chain(in_log.clone()).collect();
             erasures.add(&reported.join(" "), now).await?;
         }
         let refusals = self.data.recent.erase(&|name| name == caller);
@@ -139,7 +152,7 @@ impl Eraser {
             erased.alerts = alerts.keeper.erase(caller).await?;
         }
         let name = caller.to_owned();
-        let names: Names = Arc::new(move |text| text == name || Some(text) == in_log.as_deref());
+        let names: Names = Arc::new(move |text| text == name || in_log.contains(text));
         erased.audit_lines = self.data.audit.erase(names, now).await?;
         Ok(erased)
     }
@@ -149,16 +162,60 @@ impl Eraser {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known = BTreeMap::new();
+        let mut shared_at = None;
         pin!(shutdown);
         loop {
             select! {
                 () = &mut shutdown => return,
                 _ = ticks.tick() => {
                     let now = clock.now().timestamp();
+                    self.share_salt(&mut shared_at, now).await;
                     self.hear(&mut known, now).await;
                     self.repeat(now).await;
                 }
             }
+        }
+    }
+
+    /// What may be left of a caller that was erased.
+    pub fn left(&self, caller: &str) -> Vec<&'static str> {
+        let is_redacted = self.data.audit.redaction().is_some();
+        let places = [
+            (
+                self.is_shared(),
+                "other sidecars erase their memory and audit logs within some 5 seconds; one that is stopped or without Redis, once it is back within 2 days",
+            ),
+            (
+                is_redacted && self.is_shared(),
+                "lines of audit logs stay if no sidecar has used their salt for 90 days",
+            ),
+            (is_redacted && !self.is_shared(), "lines of the audit log with an earlier salt stay"),
+            (
+                !self.data.audit.is_erasable(),
+                "lines of the audit log in the process log or on the standard output stay",
+            ),
+            (
+                stored_name(caller) != caller,
+                "usage and logs keep the first 256 bytes of a name: what other callers with the same had there is erased too",
+            ),
+            (
+                true,
+                "lines in the process log, files that were moved elsewhere, snapshots of Redis and backups are not erased",
+            ),
+        ];
+        places.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect()
+    }
+
+    /// Tells the other sidecars the salt of this audit log, now and then.
+    async fn share_salt(&self, shared_at: &mut Option<Timestamp>, now: Timestamp) {
+        let (Some(erasures), Some(redaction)) = (&self.data.erasures, self.data.audit.redaction())
+        else {
+            return;
+        };
+        let is_due = shared_at.is_none_or(|at: Timestamp| at.after(SALT_INTERVAL) <= now);
+        // Redis may be unavailable: it is tried again.
+        if is_due && erasures.add_salt(&redaction.shared(), now).await.is_ok() {
+            *shared_at = Some(now);
         }
     }
 

@@ -87,6 +87,7 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("GET /v1/alerts/rules/{name}/firings", "viewer"),
     // The last: it erases the refusals.
     ("POST /v1/callers/{name}/erase", "admin"),
+    ("POST /v1/erase", "admin"),
 ];
 
 /// The caller with the name of the tokens, and another one.

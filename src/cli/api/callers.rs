@@ -2,16 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
+use serde_json::json;
 
 use super::answer::answer;
-use super::args::{caller_arg, given, name_arg, segment, with_common};
+use super::args::{given, name_arg, segment, with_common};
 use super::question::Question;
 use super::table::Column;
 use crate::cli::USAGE;
 
 const ERASE_NOTE: &str = "\
-The audit log keeps its lines, without the caller. If the command fails, repeat it: some of the data may be left.";
+The audit log keeps its lines, without the caller. The answer says in `left` what may be left. If the command fails, repeat it: some of the data may be left.";
 
 const WHY_EXAMPLES: &str = "\
 Examples:
@@ -22,7 +23,8 @@ pub fn command() -> Command {
     let erase = Command::new("erase")
         .about("Erase a caller: its record, API keys, counters, gifts, reservations, usage and refusals, and its data in the audit log")
         .after_help(ERASE_NOTE)
-        .arg(caller_arg());
+        // Requests may have any name, also an empty one.
+        .arg(Arg::new("caller").value_name("CALLER").required(true).help("Name of the caller"));
     Command::new("callers")
         .about("Erase what is kept of a caller, over the API")
         .subcommand_required(true)
@@ -55,7 +57,8 @@ pub fn run_why(matches: &ArgMatches) -> ExitCode {
 fn erase(matches: &ArgMatches) -> Question {
     Question {
         method: "POST",
-        path: format!("/v1/callers/{}/erase", segment(given(matches, "caller"))),
+        path: "/v1/erase".to_owned(),
+        body: Some(json!({ "caller": given(matches, "caller") })),
         ..Question::default()
     }
 }

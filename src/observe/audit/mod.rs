@@ -169,9 +169,14 @@ impl Audit {
         spawn_blocking(read).await.map_err(io::Error::other)?
     }
 
-    /// The name of a caller in the log, if it is redacted.
-    pub fn redacted(&self, caller: &str) -> Option<String> {
-        self.0.redaction.as_ref().map(|redaction| redaction.name(caller))
+    /// How callers are redacted in the log, if they are.
+    pub fn redaction(&self) -> Option<&Redaction> {
+        self.0.redaction.as_ref()
+    }
+
+    /// Whether lines that are written can be changed: those in the process log and on the standard output can't.
+    pub fn is_erasable(&self) -> bool {
+        self.0.stream.is_some() || matches!(*lock(&self.0.output), Output::File(_))
     }
 
     /// Takes the refusals in the sample, to be written soon. It never waits: refusals that find no room are dropped,

@@ -1,6 +1,7 @@
 //! Redaction: callers as keyed hashes, with a key from a file.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::{fmt, fs, io};
 
 use ring::hmac;
@@ -19,6 +20,8 @@ const SHOWN_LEN: usize = 16;
 #[derive(Clone)]
 pub struct Redaction {
     key: hmac::Key,
+    /// The same key as its bytes.
+    bytes: Arc<[u8]>,
 }
 
 impl Redaction {
@@ -36,7 +39,22 @@ impl Redaction {
     }
 
     fn new(key: &[u8]) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), bytes: key.into() }
+    }
+
+    /// The key as text, for the sidecars that share a Redis: each can then tell how the others show a caller.
+    pub fn shared(&self) -> String {
+        hex(&self.bytes)
+    }
+
+    /// That of a shared text; None if it is none.
+    pub fn of_shared(text: &str) -> Option<Self> {
+        if !text.len().is_multiple_of(2) {
+            return None;
+        }
+        let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
+        let bytes = digits.map(|pair| u8::from_str_radix(pair?, 16).ok());
+        bytes.collect::<Option<Vec<u8>>>().map(|key| Self::new(&key))
     }
 
     /// The hash of a caller's name: HMAC-SHA-256, truncated, after a `#`.
@@ -75,6 +93,11 @@ mod tests {
         let long = Redaction::new(&[0xaa; 131]);
         let long = long.name("Test Using Larger Than Block-Size Key - Hash Key First");
         assert_eq!(long, "#60e431591ee0b67f0d8a26aacbf5b77f");
+        let shared = Redaction::of_shared(&Redaction::new(b"Jefe").shared()).unwrap();
+        assert_eq!(shared.name("what do ya want for nothing?"), short);
+        for text in ["x", "4", "é1", "zz"] {
+            assert!(Redaction::of_shared(text).is_none(), "{text}");
+        }
     }
 
     #[test]

@@ -185,3 +185,82 @@ async fn an_erased_caller_is_nowhere_on_a_cluster() {
     let flags = [&flags[..], &["--store-deadline", "10s"]].concat();
     check(&cluster.nodes.iter().collect::<Vec<_>>(), &flags).await;
 }
+
+/// The callers of the lines.
+fn named(audited: &Audited) -> Vec<Value> {
+    let lines = audited.lines();
+    let callers = lines.iter().map(|line| line["caller"].clone());
+    callers.filter(|caller| !caller.is_null()).collect()
+}
+
+#[tokio::test]
+async fn a_caller_is_erased_from_logs_with_other_salts() {
+    let Some(server) = Server::start(&[]) else { return };
+    let folder = TempDir::new().unwrap();
+    let serve = async |salt: &str| {
+        let path = folder.path().join(salt);
+        fs::write(&path, format!("the salt of {salt:>9}")).unwrap();
+        let url = server.url();
+        let flags = ["--redis-url", &url, "--store-deadline", "10s", "--audit-salt-file"];
+        let flags = [&flags[..], &[path.to_str().unwrap()]].concat();
+        Audited::serving(POLICY, &Store::Embedded, &flags).await
+    };
+    let (one, other) = (serve("one").await, serve("other").await);
+    let mut shown = Vec::new();
+    for audited in [&one, &other] {
+        for caller in ["alice", "bob"] {
+            audited.post(&format!("{caller}/quota/consume"), &json!({})).await;
+        }
+        shown.push(named(audited)[0].clone());
+        assert_eq!(named(audited).len(), 2);
+    }
+    assert_ne!(shown[0], shown[1], "each has a salt of its own");
+    // A sidecar says at its start which salt it has.
+    let mut raw = server.raw().await;
+    eventually("both salts", async || {
+        let salts: u64 = redis::cmd("ZCARD").arg("tgw1{tgc1}-salts").query(&mut raw).unwrap();
+        (salts == 2).then_some(())
+    })
+    .await;
+    let (status, report) = one.command(&["callers", "erase", "alice", "--output", "json"]);
+    assert_eq!(status, Some(0), "{report}");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert!(report["left"].to_string().contains("other sidecars"), "{report}");
+    for audited in [&one, &other] {
+        eventually("only bob", async || (named(audited).len() == 1).then_some(())).await;
+        assert_eq!(verify(&[&audited.file()], &[]).0, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn any_name_that_requests_may_have_can_be_erased() {
+    for store in Store::every() {
+        let flags = ["--usage=true", "--audit-refusals", "1"];
+        let audited = Audited::start(&store, &flags).await;
+        let long = "é".repeat(200);
+        let names = ["", "a\u{1}b\n", &long];
+        for name in names {
+            for _ in 0..4 {
+                audited.ask(name).await;
+            }
+        }
+        audited.ask("bob").await;
+        eventually("the usage", async || (callers(&audited).await.len() == 4).then_some(())).await;
+        eventually("the lines", async || (named(&audited).len() == 3).then_some(())).await;
+        for name in names {
+            let kept: String = name.chars().take(128).collect();
+            let is_counted = async || callers(&audited).await.iter().any(|(one, _)| *one == kept);
+            assert!(is_counted().await, "{name:?}");
+            let (status, report) = audited.command(&["callers", "erase", name, "-o", "json"]);
+            assert_eq!(status, Some(0), "{report}");
+            let report: Value = serde_json::from_str(&report).unwrap();
+            // Its refusal, and the line of the erasure.
+            assert_eq!(report["audit_lines"], 2, "{name:?}: {report}");
+            assert!(report["counters"].as_u64().is_some_and(|count| count != 0), "{report}");
+            assert!(!is_counted().await, "{name:?}");
+        }
+        assert_eq!(named(&audited), Vec::<Value>::new());
+        assert_eq!(audited.ask(&long).await.overall_code, 1, "it begins anew");
+        assert_eq!(verify(&[&audited.file()], &[]).0, Some(0));
+    }
+}
