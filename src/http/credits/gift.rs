@@ -21,7 +21,6 @@ use crate::http::openapi::{self, Description, NO_RANDOMNESS, Operation, Output};
 use crate::http::problem::Problem;
 use crate::http::quota::{LOOK, Target, target};
 use crate::http::recorded;
-use crate::http::usage::last_tiers::with_last_tiers;
 use crate::limit::AMOUNT_MAX;
 use crate::observe::audit::{Changed, Entry, GiftLine, instant};
 use crate::policy::{check_id, has_one_counter};
@@ -245,8 +244,8 @@ impl GiftForm {
         if edge.engine.directory().read(&self.to).await?.is_none() {
             return Err(unknown_caller(&self.to));
         }
-        let target: Target = target(gift.from.clone(), self.domain.clone(), &self.entries)?;
-        let target = with_last_tiers(edge, &target).await;
+        let asked = target(gift.from.clone(), self.domain.clone(), &self.entries)?;
+        let target = Target::resolve(edge, asked).await;
         let request = target.request(&snapshot, LOOK)?;
         let preview = edge.engine.preview(&snapshot, &request).await;
         if preview.verdict.fallback {

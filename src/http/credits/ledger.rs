@@ -13,8 +13,7 @@ use crate::http::edge::Edge;
 use crate::http::extract::{UrlPath, UrlQuery};
 use crate::http::openapi::{self, Operation};
 use crate::http::problem::Problem;
-use crate::http::quota::{LOOK, QuotaParams};
-use crate::http::usage::last_tiers::with_last_tiers;
+use crate::http::quota::{LOOK, QuotaParams, Target};
 use crate::observe::audit::instant;
 use crate::store::{GiftEvent, GiftEventKind};
 
@@ -114,7 +113,7 @@ async fn show(
     UrlQuery(params): UrlQuery<QuotaParams>,
 ) -> Result<Json<LedgerBody>, Problem> {
     by.principal.may_read(Some(&name))?;
-    let target = with_last_tiers(&edge, &params.target(name)?).await;
+    let target = Target::resolve(&edge, params.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let mut items = Vec::new();
     let log = match edge.engine.directory().gift_log(target.caller()).await {

@@ -58,7 +58,7 @@ impl CallerPage {
         let limits = limits(edge, &name).await;
         let unavailable = |problem: Problem| problem.detail;
         let forecasts = match QuotaParams::default().target(name.clone()) {
-            Ok(target) => forecasts(edge, &target).await.map(|body| body.items),
+            Ok(target) => forecasts(edge, target).await.map(|body| body.items),
             Err(problem) => Err(problem),
         };
         let now = edge.engine.now();
@@ -146,7 +146,7 @@ impl TierTable {
 pub async fn limits(edge: &Edge, name: &str) -> Result<Vec<QuotaItem>, String> {
     let target =
         QuotaParams::default().target(name.to_owned()).map_err(|problem| problem.detail)?;
-    let limits = standing(edge, &target).await.map_err(|problem| problem.detail)?;
+    let limits = standing(edge, target).await.map_err(|problem| problem.detail)?;
     Ok(limits.into_body().items)
 }
 

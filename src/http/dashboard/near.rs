@@ -31,7 +31,7 @@ pub async fn callers(edge: &Edge) -> Result<Vec<NearCaller>, String> {
     for name in names {
         let Ok(target) = QuotaParams::default().target(name.clone()) else { continue };
         // A name without limits.
-        let Ok(limits) = standing(edge, &target).await else { continue };
+        let Ok(limits) = standing(edge, target).await else { continue };
         let items = limits.into_body().items.into_iter();
         let items = items.filter(|item| NEAR_PERCENT <= item.percent && item.is_own());
         near.extend(items.map(|limit| NearCaller { name: name.clone(), limit }));

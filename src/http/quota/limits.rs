@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 
 use super::body::QuotaBody;
-use super::params::Target;
+use super::params::AskedTarget;
 use crate::engine::{Preview, Standing};
 use crate::http::auth::Principal;
 use crate::http::edge::Edge;
@@ -60,7 +60,7 @@ pub fn unavailable() -> Problem {
 ///
 /// # Errors
 /// When there is none.
-pub fn limits(target: &Target, previews: &[Preview<'_>]) -> Result<Limits, Problem> {
+pub fn limits(target: &AskedTarget, previews: &[Preview<'_>]) -> Result<Limits, Problem> {
     let body = QuotaBody::new(target.caller(), previews);
     if body.items.is_empty() {
         let domains = previews.iter().filter_map(|preview| preview.verdict.policy);
@@ -103,7 +103,7 @@ pub fn limits_before(
 pub async fn record<'e>(
     edge: &'e Edge,
     principal: &Principal,
-    target: &Target,
+    target: &AskedTarget,
     change: HitsChange<'_>,
 ) -> Result<Recorded<'e>, Problem> {
     let HitsChange { what, hits, limits, reservation } = change;

@@ -8,6 +8,7 @@ mod over;
 pub mod overrides;
 pub(super) mod params;
 mod recalculate;
+mod resolved;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -18,7 +19,6 @@ use super::extract::{OptionalJsonObject, UrlPath, UrlQuery};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
 use crate::engine::{Code, GiveBack, Preview, Reason, Taking, Verdict};
-use crate::http::usage::last_tiers::with_last_tiers;
 use crate::limit::Hits;
 use crate::store::HELD_MAX;
 use limits::{HitsChange, Limits, limits, limits_before, record, unavailable};
@@ -27,7 +27,8 @@ use recalculate::recalculate;
 
 pub use body::{QuotaItem, TierSourceName, percent, tier};
 pub use limits::LOOK;
-pub use params::{QuotaParams, ResetForm, Target, check_domain, target};
+pub use params::{AskedTarget, QuotaParams, ResetForm, check_domain, target};
+pub use resolved::Target;
 
 pub fn operations() -> [Operation; 7] {
     [
@@ -106,15 +107,15 @@ async fn show(
     UrlQuery(params): UrlQuery<QuotaParams>,
 ) -> Result<Limits, Problem> {
     by.principal.may_read(Some(&name))?;
-    standing(&edge, &params.target(name)?).await
+    standing(&edge, params.target(name)?).await
 }
 
 /// How the limits of a caller stand.
 ///
 /// # Errors
 /// If no limit applies to it, or the store is unavailable.
-pub async fn standing(edge: &Edge, target: &Target) -> Result<Limits, Problem> {
-    let target = &with_last_tiers(edge, target).await;
+pub async fn standing(edge: &Edge, asked: AskedTarget) -> Result<Limits, Problem> {
+    let target = &Target::resolve(edge, asked).await;
     let snapshot = edge.engine.snapshot();
     let mut previews = Vec::new();
     for request in &target.requests(&snapshot, LOOK)? {
@@ -134,7 +135,7 @@ async fn validate(
     OptionalJsonObject(form): OptionalJsonObject<HitsForm>,
 ) -> Result<Quota, Problem> {
     by.principal.may_read(Some(&name))?;
-    let target = with_last_tiers(&edge, &form.target(name)?).await;
+    let target = Target::resolve(&edge, form.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, Hits::Spend(form.hits))?;
     passed(&target, edge.engine.preview(&snapshot, &request).await)
@@ -147,7 +148,7 @@ async fn consume(
     UrlPath(name): UrlPath<String>,
     OptionalJsonObject(form): OptionalJsonObject<ConsumeForm>,
 ) -> Result<Quota, Problem> {
-    let target = with_last_tiers(&edge, &form.target(name)?).await;
+    let target = Target::resolve(&edge, form.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let look = target.request(&snapshot, LOOK)?;
     // A request without limits is not charged, and should not be counted.
@@ -191,7 +192,7 @@ async fn release(
     UrlPath(name): UrlPath<String>,
     OptionalJsonObject(form): OptionalJsonObject<HitsForm>,
 ) -> Result<Quota, Problem> {
-    let target = with_last_tiers(&edge, &form.target(name)?).await;
+    let target = Target::resolve(&edge, form.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, Hits::GiveBack(form.hits))?;
     let look = target.request(&snapshot, LOOK)?;
@@ -210,7 +211,7 @@ pub async fn reset(
     UrlPath(name): UrlPath<String>,
     OptionalJsonObject(form): OptionalJsonObject<ResetForm>,
 ) -> Result<Quota, Problem> {
-    let target = with_last_tiers(&edge, &form.target(name)?).await;
+    let target = Target::resolve(&edge, form.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, LOOK)?;
     let preview = edge.engine.preview(&snapshot, &request).await;
@@ -226,7 +227,7 @@ pub async fn reset(
 }
 
 /// The quota after a request that passed, or why it did not.
-fn passed(target: &Target, preview: Preview<'_>) -> Result<Quota, Problem> {
+fn passed(target: &AskedTarget, preview: Preview<'_>) -> Result<Quota, Problem> {
     refusal(target, &preview.verdict)?;
     let granted = granted(&preview.verdict);
     Ok(Quota(limits(target, &[preview])?.granting(granted)))
@@ -238,7 +239,7 @@ fn granted(verdict: &Verdict<'_>) -> Option<u64> {
 }
 
 /// A problem, unless a request passes.
-pub(super) fn refusal(target: &Target, verdict: &Verdict<'_>) -> Result<(), Problem> {
+pub(super) fn refusal(target: &AskedTarget, verdict: &Verdict<'_>) -> Result<(), Problem> {
     match verdict.code() {
         Code::Ok => Ok(()),
         Code::OverLimit if verdict.reason() == Reason::IdempotencyConflict => {
@@ -255,7 +256,7 @@ pub(super) fn refusal(target: &Target, verdict: &Verdict<'_>) -> Result<(), Prob
 }
 
 /// A problem: a limit does not have the hits, or the caller may not pass at all.
-fn exceeded(target: &Target, verdict: &Verdict<'_>) -> Problem {
+fn exceeded(target: &AskedTarget, verdict: &Verdict<'_>) -> Problem {
     let name = target.caller();
     let refusing = verdict.refusing().next();
     let detail = match refusing {

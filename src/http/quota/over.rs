@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::body::{ModeName, QuotaItem};
 use super::limits::{LOOK, unavailable};
-use super::params::{QuotaParams, Target, check_domain};
-use crate::engine::{Code, Snapshot};
+use super::params::{QuotaParams, check_domain};
+use super::resolved::{Target, check_rules};
+use crate::engine::Code;
 use crate::http::auth::{Authorized, Viewer};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
 use crate::http::problem::Problem;
-use crate::http::usage::last_tiers::with_last_tiers;
 
 /// Callers that are looked at for a page: each costs up to two questions to the store.
 const CALLERS_MAX: usize = 500;
@@ -89,14 +89,14 @@ pub async fn list(
     let snapshot = edge.engine.snapshot();
     let page = edge.engine.directory().page(&after, limit).await?;
     if page.callers.is_empty() {
-        check(&asked.clone().target(ANY.to_owned())?, &snapshot)?;
+        check_rules(asked.clone().target(ANY.to_owned())?, LOOK, &snapshot)?;
     }
     // An entry that no rule has, if no caller meets a limit.
     let mut unmet = None;
     let mut has_met = !has_entries;
     let mut items = Vec::new();
     for (name, _) in page.callers {
-        let target = with_last_tiers(&edge, &asked.clone().target(name.clone())?).await;
+        let target = Target::resolve(&edge, asked.clone().target(name.clone())?).await;
         let mut previews = Vec::new();
         for request in &target.requests(&snapshot, LOOK)? {
             let preview = edge.engine.preview(&snapshot, request).await;
@@ -122,18 +122,5 @@ pub async fn list(
         // An empty list would say that nobody is over.
         Some(problem) if !has_met => Err(problem),
         _ => Ok(Json(OverBody { items, next: page.next })),
-    }
-}
-
-/// Checks that there is a rule for the entries of a target, although there is no caller.
-fn check(target: &Target, snapshot: &Snapshot) -> Result<(), Problem> {
-    let requests = target.requests(snapshot, LOOK)?;
-    let domains = requests.iter().filter_map(|one| snapshot.policies().domain(one.domain()));
-    let problems: Vec<Option<Problem>> =
-        domains.map(|domain| target.unknown_entry(domain)).collect();
-    let is_known = target.entries().is_empty() || problems.iter().any(Option::is_none);
-    match problems.into_iter().flatten().next() {
-        Some(problem) if !is_known => Err(problem),
-        _ => Ok(()),
     }
 }

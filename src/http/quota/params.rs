@@ -7,14 +7,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::mark;
-use crate::engine::{Descriptor, HitsSource, Reading, Request, Snapshot};
+use crate::engine::Reading;
 use crate::http::change::check_name;
 use crate::http::problem::Problem;
-use crate::limit::{AMOUNT_MAX, Hits};
+use crate::limit::AMOUNT_MAX;
 use crate::policy::{Domain, PolicySet, RuleValue};
-
-/// Descriptors of a domain whose limits one quota shows.
-const PATHS_MAX: usize = 64;
 
 /// Values that a problem names.
 const VALUES_MAX: usize = 32;
@@ -114,16 +111,15 @@ pub struct CountForm {
     mark: Option<String>,
 }
 
-/// A caller and more entries of its descriptor, in one domain or several.
+/// A caller and more entries of its descriptor, in one domain or several, as they are asked for. Its requests are those of a
+/// [`super::Target`], which also knows the tiers that the caller last had.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct AskedTarget {
     caller: String,
     domain: Option<String>,
     entries: Vec<(String, String)>,
     /// With the rules below.
     below: bool,
-    /// The tier that the caller last had in a domain, where nothing else says it.
-    last_tiers: BTreeMap<String, String>,
 }
 
 /// The hits of a body that doesn't say them.
@@ -138,13 +134,13 @@ impl QuotaParams {
     }
 
     /// What is asked about.
-    pub fn target(self, caller: String) -> Result<Target, Problem> {
+    pub fn target(self, caller: String) -> Result<AskedTarget, Problem> {
         check_name(&caller)?;
         if self.entries.starts_with('[') {
             let entries: Vec<_> = serde_json::from_str(&self.entries)
                 .map_err(|error| invalid(format!("`entries`: {error}")))?;
             let target = target(caller, self.domain, &entries)?;
-            return Ok(Target { below: self.below, ..target });
+            return Ok(AskedTarget { below: self.below, ..target });
         }
         let entry = |text: &str| {
             let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
@@ -153,7 +149,7 @@ impl QuotaParams {
         let texts = self.entries.split(',').filter(|text| !text.is_empty());
         let entries: Option<Vec<_>> = texts.map(entry).collect();
         let entries = entries.ok_or_else(|| invalid("`entries` is `key=value,key=value`"))?;
-        Ok(Target { below: self.below, ..Target::new(caller, self.domain, entries) })
+        Ok(AskedTarget { below: self.below, ..AskedTarget::new(caller, self.domain, entries) })
     }
 }
 
@@ -176,7 +172,7 @@ pub fn check_hits(hits: u64) -> Result<(), Problem> {
 
 impl ConsumeForm {
     /// What is asked about.
-    pub fn target(&self, caller: String) -> Result<Target, Problem> {
+    pub fn target(&self, caller: String) -> Result<AskedTarget, Problem> {
         check_hits(self.hits)?;
         target(caller, self.domain.clone(), &self.entries)
     }
@@ -184,7 +180,7 @@ impl ConsumeForm {
 
 impl HitsForm {
     /// What is asked about.
-    pub fn target(&self, caller: String) -> Result<Target, Problem> {
+    pub fn target(&self, caller: String) -> Result<AskedTarget, Problem> {
         check_hits(self.hits)?;
         target(caller, self.domain.clone(), &self.entries)
     }
@@ -192,7 +188,7 @@ impl HitsForm {
 
 impl CountForm {
     /// What is asked about.
-    pub fn target(&self, caller: String) -> Result<Target, Problem> {
+    pub fn target(&self, caller: String) -> Result<AskedTarget, Problem> {
         if AMOUNT_MAX < self.counted {
             return Err(invalid(format!("`counted` is at most {AMOUNT_MAX}")));
         }
@@ -210,7 +206,7 @@ impl CountForm {
 
 impl ResetForm {
     /// What is asked about.
-    pub fn target(&self, caller: String) -> Result<Target, Problem> {
+    pub fn target(&self, caller: String) -> Result<AskedTarget, Problem> {
         target(caller, self.domain.clone(), &self.entries)
     }
 }
@@ -220,23 +216,18 @@ pub fn target(
     caller: String,
     domain: Option<String>,
     entries: &[BTreeMap<String, String>],
-) -> Result<Target, Problem> {
+) -> Result<AskedTarget, Problem> {
     check_name(&caller)?;
     if entries.iter().any(|entry| entry.len() != 1) {
         return Err(invalid("each of `entries` is an object with one key: {\"key\": \"value\"}"));
     }
     let entries = entries.iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
-    Ok(Target::new(caller, domain, entries.collect()))
+    Ok(AskedTarget::new(caller, domain, entries.collect()))
 }
 
-impl Target {
+impl AskedTarget {
     fn new(caller: String, domain: Option<String>, entries: Vec<(String, String)>) -> Self {
-        Self { caller, domain, entries, below: false, last_tiers: BTreeMap::new() }
-    }
-
-    /// The same caller, which last had these tiers, by domain.
-    pub fn with_last_tiers(&self, last_tiers: BTreeMap<String, String>) -> Self {
-        Self { last_tiers, ..self.clone() }
+        Self { caller, domain, entries, below: false }
     }
 
     /// The domains whose requests say the tier by an entry, while this target has none.
@@ -250,64 +241,13 @@ impl Target {
         policies.domains().into_iter().filter(lacks_tier).collect()
     }
 
-    fn means(&self, domain: &str) -> bool {
+    /// Whether a domain is meant.
+    pub fn means(&self, domain: &str) -> bool {
         self.domain.as_deref().is_none_or(|meant| meant == domain)
     }
 
-    /// The request of the caller for so many hits in each domain that is meant.
-    pub fn requests<'t>(
-        &'t self,
-        snapshot: &'t Snapshot,
-        hits: Hits,
-    ) -> Result<Vec<Request<'t>>, Problem> {
-        let domains = snapshot.policies().domains();
-        check_domain(snapshot.policies(), self.domain.as_deref())?;
-        let meant = domains.into_iter().filter(|domain| self.means(&domain.name));
-        let paths = meant.filter_map(|domain| Some((domain, self.path(domain)?)));
-        let paths = paths.flat_map(|(domain, path)| {
-            let below = if self.below { domain.paths_below(&path) } else { Vec::new() };
-            std::iter::once(path)
-                .chain(below)
-                .take(PATHS_MAX)
-                .map(|path| (domain.name.as_str(), path))
-        });
-        let requests = paths.map(|(domain, entries)| {
-            let descriptor =
-                Descriptor { entries, hits, hits_source: HitsSource::Request, limit: None };
-            let request = Request::try_new(domain, vec![descriptor])
-                .map_err(|error| invalid(error.to_string()))?;
-            let last_tier = self.last_tiers.get(domain).map(String::as_str);
-            Ok::<_, Problem>(request.of_last_tier(last_tier))
-        });
-        let requests: Vec<_> = requests.collect::<Result<_, _>>()?;
-        if let (Some(domain), true) = (&self.domain, requests.is_empty()) {
-            let detail = format!("the policy of domain `{domain}` has no `caller` with a key");
-            return Err(wrong_resource(detail));
-        }
-        if requests.is_empty() {
-            let detail = "no policy has limits by caller: none has a `caller` with a key";
-            return Err(not_found(detail));
-        }
-        Ok(requests)
-    }
-
-    /// The only one of its requests.
-    pub fn request<'t>(
-        &'t self,
-        snapshot: &'t Snapshot,
-        hits: Hits,
-    ) -> Result<Request<'t>, Problem> {
-        let mut requests = self.requests(snapshot, hits)?;
-        if 1 < requests.len() {
-            let names: Vec<_> = requests.iter().map(Request::domain).collect();
-            let detail = format!("name the `domain`: one of {}", names.join(", "));
-            return Err(wrong_resource(detail));
-        }
-        requests.pop().ok_or_else(|| self.without_limits())
-    }
-
     /// The entries of its descriptor in a domain; None if the domain names no callers.
-    fn path<'t>(&'t self, domain: &'t Domain) -> Option<Vec<(&'t str, &'t str)>> {
+    pub fn path<'t>(&'t self, domain: &'t Domain) -> Option<Vec<(&'t str, &'t str)>> {
         let key = domain.classes.caller_key.as_deref()?;
         let mut entries = vec![(key, self.caller.as_str())];
         entries.extend(self.entries.iter().map(|(key, value)| (&**key, &**value)));
@@ -350,6 +290,16 @@ impl Target {
     /// The entries after the caller's.
     pub fn entries(&self) -> &[(String, String)] {
         &self.entries
+    }
+
+    /// The only domain that is meant; None for all.
+    pub fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
+    }
+
+    /// Whether the limits of the rules below are meant too.
+    pub fn is_below(&self) -> bool {
+        self.below
     }
 
     /// The caller's name.

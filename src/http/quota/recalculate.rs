@@ -4,14 +4,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::limits::{HitsChange, LOOK, Limits, limits, limits_before, record, unavailable};
-use super::params::{CountForm, Target, not_found, wrong_resource};
+use super::params::{AskedTarget, CountForm, not_found, wrong_resource};
+use super::resolved::Target;
 use crate::engine::{RecalculateError, Recount, Standing};
 use crate::http::auth::{Authorized, Operator};
 use crate::http::edge::Edge;
 use crate::http::extract::{JsonObject, UrlPath};
 use crate::http::openapi::{Description, Output};
 use crate::http::problem::Problem;
-use crate::http::usage::last_tiers::with_last_tiers;
 use crate::policy::{Domain, Window};
 
 /// The quota with the new count, or a problem if it was corrected meanwhile.
@@ -40,7 +40,7 @@ pub async fn recalculate(
     UrlPath(name): UrlPath<String>,
     JsonObject(form): JsonObject<CountForm>,
 ) -> Result<Recalculated, Problem> {
-    let target = with_last_tiers(&edge, &form.target(name)?).await;
+    let target = Target::resolve(&edge, form.target(name)?).await;
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, LOOK)?;
     let recount =
@@ -62,7 +62,7 @@ pub async fn recalculate(
 }
 
 fn problem(
-    (target, domain): (&Target, Option<&Domain>),
+    (target, domain): (&AskedTarget, Option<&Domain>),
     form: &CountForm,
     error: RecalculateError,
 ) -> Problem {

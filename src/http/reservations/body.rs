@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::http::problem::Problem;
-use crate::http::quota::params::{Target, invalid, one, target, wrong_resource};
+use crate::http::quota::params::{AskedTarget, invalid, one, target, wrong_resource};
 use crate::observe::audit::instant;
 use crate::policy::PolicySet;
 use crate::store::ReservationRecord;
@@ -143,7 +143,7 @@ impl Stored {
     }
 
     /// The caller and the entries that it is for.
-    pub fn target(&self, caller: &str) -> Result<Target, Problem> {
+    pub fn target(&self, caller: &str) -> Result<AskedTarget, Problem> {
         target(caller.to_owned(), Some(self.domain.clone()), &self.entries)
     }
 

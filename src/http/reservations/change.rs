@@ -11,9 +11,8 @@ use crate::http::auth::Principal;
 use crate::http::edge::Edge;
 use crate::http::problem::Problem;
 use crate::http::quota::limits::{HitsChange, LOOK, limits_before, record};
-use crate::http::quota::params::Target;
-use crate::http::quota::refusal;
-use crate::http::usage::last_tiers::with_last_tiers;
+use crate::http::quota::params::AskedTarget;
+use crate::http::quota::{Target, refusal};
 use crate::limit::Hits;
 use crate::policy::ReservationAction;
 use crate::store::{RecordKey, StoreError};
@@ -44,7 +43,7 @@ impl Change<'_> {
         (what, action, hits): (&'static str, ReservationAction, Hits),
         ttl: Option<Duration>,
     ) -> Result<Made, Problem> {
-        let target = with_last_tiers(self.edge, &stored.target(self.name)?).await;
+        let target = Target::resolve(self.edge, stored.target(self.name)?).await;
         let snapshot = self.edge.engine.snapshot();
         if stored.is_orphan(snapshot.policies()) {
             return Err(stored.orphaned(self.id));
@@ -78,7 +77,7 @@ pub fn holds(standing: &Standing<'_, '_>) -> bool {
 }
 
 /// A problem, unless a request passes. After an outage it may be sent again: it is made once.
-pub fn refused(target: &Target, verdict: &Verdict<'_>) -> Result<(), Problem> {
+pub fn refused(target: &AskedTarget, verdict: &Verdict<'_>) -> Result<(), Problem> {
     refusal(target, verdict).map_err(|problem| match problem.status {
         StatusCode::SERVICE_UNAVAILABLE => Problem { retry_after: Some(RETRY_AFTER), ..problem },
         _ => problem,

@@ -18,10 +18,10 @@ use super::edge::Edge;
 use super::extract::{JsonObject, OptionalJsonObject, UrlPath};
 use super::openapi::{self, Description, NO_RANDOMNESS, Operation, Output, StatusText};
 use super::problem::Problem;
+use super::quota::Target;
 use super::quota::limits::{HitsChange, LOOK, limits_before, record};
 use super::quota::params::{check_hits, invalid, target, wrong_resource};
 use super::reply::NoContent;
-use super::usage::last_tiers::with_last_tiers;
 use crate::engine::{AskedReservation, Code, Verdict};
 use crate::limit::Hits;
 use crate::observe::audit::LimitsBefore;
@@ -158,7 +158,7 @@ async fn reserve(
     check_hits(form.hits)?;
     let id = form.id.map_or_else(random_id, Ok)?;
     check_id(&id)?;
-    let target = with_last_tiers(&edge, &target(name.clone(), form.domain, &form.entries)?).await;
+    let target = Target::resolve(&edge, target(name.clone(), form.domain, &form.entries)?).await;
     let snapshot = edge.engine.snapshot();
     let look = target.request(&snapshot, LOOK)?;
     let preview = edge.engine.preview(&snapshot, &look).await;
@@ -275,7 +275,7 @@ async fn extend(
     if stored.end.is_some() {
         return Err(ended(&id));
     }
-    let target = with_last_tiers(&edge, &stored.target(&name)?).await;
+    let target = Target::resolve(&edge, stored.target(&name)?).await;
     let snapshot = edge.engine.snapshot();
     let preview = edge.engine.preview(&snapshot, &target.request(&snapshot, LOOK)?).await;
     let ttls = Ttls::of(&preview.verdict).ok_or_else(|| target.unmet(preview.verdict.policy))?;

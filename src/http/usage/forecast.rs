@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::last_tiers::with_last_tiers;
 use super::reading::{Scope, check_stored, read};
 use crate::clock::Timestamp;
 use crate::engine::{Code, Verdict};
@@ -16,7 +15,7 @@ use crate::http::auth::{Authorized, Own};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
 use crate::http::problem::Problem;
-use crate::http::quota::{QuotaParams, Target, TierSourceName, tier};
+use crate::http::quota::{AskedTarget, QuotaParams, Target, TierSourceName, tier};
 use crate::limit::Hits;
 use crate::observe::audit::instant;
 use crate::usage::forecast::{Expected, Forecast, LimitForecast, Season, SpentPast, Trend};
@@ -151,15 +150,15 @@ pub async fn forecast(
     by.principal.may_read(Some(&params.caller))?;
     let target =
         QuotaParams::new(params.domain, params.entries, params.below).target(params.caller)?;
-    forecasts(&edge, &target).await.map(Json)
+    forecasts(&edge, target).await.map(Json)
 }
 
 /// The forecasts of the limits of a caller.
 ///
 /// # Errors
 /// If usage is not counted, no limit applies, or the store is unavailable.
-pub async fn forecasts(edge: &Edge, target: &Target) -> Result<ForecastsBody, Problem> {
-    let target = &with_last_tiers(edge, target).await;
+pub async fn forecasts(edge: &Edge, asked: AskedTarget) -> Result<ForecastsBody, Problem> {
+    let target = &Target::resolve(edge, asked).await;
     let (scope, past) = read_past(edge, target.caller()).await?;
     let snapshot = edge.engine.snapshot();
     let (mut items, mut domains) = (Vec::new(), Vec::new());

@@ -4,7 +4,6 @@ mod body;
 mod costs;
 mod forecast;
 mod kinds;
-pub(super) mod last_tiers;
 mod params;
 mod reading;
 mod report;
@@ -26,8 +25,8 @@ pub use costs::{BudgetStatus, CostsBody, CostsParams, costs};
 use forecast::forecast;
 pub use forecast::{ForecastItem, forecasts};
 use params::{DenialsParams, TopParams, UsageParams};
-use reading::{Reading, check_stored, read};
-pub use reading::{Scope, usage_is_off};
+use reading::{Reading, check_stored};
+pub use reading::{Scope, read, usage_is_off};
 pub use report::{Report, ReportParams, report};
 
 /// Problems of operations that read sums.
