@@ -188,6 +188,9 @@ impl Policies {
         if workloads.contains(&Workload::Travel) {
             policies.push(("travel.yaml", &travel));
         }
+        if workloads.contains(&Workload::Callers) {
+            policies.push(("callers.yaml", workload::CALLERS_POLICY));
+        }
         if workloads.contains(&Workload::OverTime) {
             policies.push(("over-time.yaml", workload::OVER_TIME_POLICY));
         }

@@ -43,6 +43,16 @@ descriptors:
   on_outage: deny
 ";
 
+/// The limit of `user`, whose values are callers: usage is counted for each of them.
+pub const CALLERS_POLICY: &str = "
+domain: callers
+caller: { key: user }
+descriptors:
+- key: user
+  limits: [{ name: daily, rate: 4_000_000_000/day }]
+  on_outage: deny
+";
+
 /// API keys with routes and scopes, as the checks of [`message::check`] need them.
 pub const API_KEYS_POLICY: &str = "
 domain: keys
@@ -56,7 +66,7 @@ api_keys:
 /// The policy of the travel workload, before its limits are raised.
 const TRAVEL: &str = include_str!("../../../config/policies/travel.yaml");
 
-/// Number of keys of the Zipf workload.
+/// Number of keys of the Zipf workloads.
 const KEYS: u32 = 1_000_000;
 
 /// Number of callers of the half-refused workload with an exhausted limit.
@@ -69,6 +79,8 @@ pub enum Workload {
     OneKey,
     /// A few keys are frequent, most of them rare: the n-th most frequent one n times less than the first.
     Zipf,
+    /// The same, and the keys are callers.
+    Callers,
     /// Every request is charged for four windows of a rule.
     FourLimits,
     /// Every other request is refused by an exhausted limit.
@@ -87,9 +99,10 @@ pub enum Workload {
 
 impl Workload {
     /// All, in the order of the tables.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OneKey,
         Self::Zipf,
+        Self::Callers,
         Self::FourLimits,
         Self::HalfRefused,
         Self::Travel,
@@ -104,6 +117,7 @@ impl Workload {
         match self {
             Self::OneKey => "one key",
             Self::Zipf => "zipf",
+            Self::Callers => "callers",
             Self::FourLimits => "four limits",
             Self::HalfRefused => "half refused",
             Self::Travel => "travel",
@@ -130,7 +144,7 @@ impl Workload {
 
     /// Whether other servers have such rules too.
     pub fn is_common(self) -> bool {
-        !matches!(self, Self::Travel | Self::OverTime) && !self.has_api_keys()
+        !matches!(self, Self::Callers | Self::Travel | Self::OverTime) && !self.has_api_keys()
     }
 
     /// The requests of one run, the same for every server, except for its API key. If a limit is exhausted, the answer is
@@ -143,7 +157,8 @@ impl Workload {
     ) -> Rc<dyn Questions> {
         match self {
             Self::OneKey => Turns::passing(&[hot()]),
-            Self::Zipf => Rc::new(Drawn::new(requests, round)),
+            Self::Zipf => Rc::new(Drawn::new("bench", requests, round)),
+            Self::Callers => Rc::new(Drawn::new("callers", requests, round)),
             Self::FourLimits => Turns::passing(&[message::frame("bench", &["search=all"])]),
             Self::HalfRefused => {
                 let spent = spent().into_iter().map(|frame| (frame, refusal));
@@ -288,7 +303,7 @@ struct Drawn {
 
 impl Drawn {
     /// The same keys for the same round, for every server.
-    fn new(requests: usize, round: usize) -> Self {
+    fn new(domain: &str, requests: usize, round: usize) -> Self {
         let weights = (1..=KEYS).map(|rank| 1.0 / f64::from(rank));
         let sums: Vec<f64> = weights
             .scan(0.0, |sum, weight| {
@@ -300,7 +315,7 @@ impl Drawn {
         let draw = |random: f64| sums.partition_point(|sum| *sum < random * total);
         let numbers = randoms(round as u64).map(draw).take(requests);
         let numbers = numbers.map(|number| u32::try_from(number).expect("one of KEYS"));
-        Self { frames: Numbered::new("bench", "user=user-"), tokens: numbers.collect() }
+        Self { frames: Numbered::new(domain, "user=user-"), tokens: numbers.collect() }
     }
 }
 
