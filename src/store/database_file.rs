@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{Database, ReadTransaction, ReadableDatabase, TableError, WriteTransaction};
@@ -32,12 +34,19 @@ const DAMAGED: &str = ".damaged-";
 /// Maximum number of damaged files in the folder. Beyond it, a damaged file is not renamed, and no new one is created.
 const DAMAGED_MAX: usize = 8;
 
+/// How often a file is tried that another process has open, and the pauses between: a process that was killed may need some
+/// milliseconds to end.
+const IN_USE_TRIES: u32 = 50;
+const IN_USE_PAUSE: Duration = Duration::from_millis(20);
+
 /// The reason that a call of the database failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The file is probably intact: the disk is full, permissions are missing, or another process has it open.
+    /// The file is probably intact: the disk is full, or permissions are missing.
     #[error("{0}")]
     Unavailable(String),
+    #[error("another process has it open")]
+    InUse,
     /// The file is not a database, or it is damaged.
     #[error("{0}")]
     Damaged(String),
@@ -104,7 +113,7 @@ pub fn open_irreplaceable<T>(
     read: fn(&Database) -> Result<Result<T, Failure>, redb::Error>,
     remedy: &str,
 ) -> Result<(Database, T), String> {
-    let opened = open_or_create(path, tables).and_then(|database| {
+    let opened = open_when_free(path, tables).and_then(|database| {
         match guarded(|| read(&database)).and_then(|content| content) {
             Ok(content) => Ok((database, content)),
             Err(failure) => {
@@ -115,8 +124,19 @@ pub fn open_irreplaceable<T>(
     });
     opened.map_err(|failure| match failure {
         Failure::Damaged(reason) => format!("{reason}; {remedy}"),
-        Failure::Unavailable(reason) => reason,
+        other => other.to_string(),
     })
+}
+
+/// Opens or creates a file, and waits for a short time for another process to close it.
+fn open_when_free(path: &Path, tables: Tables) -> Result<Database, Failure> {
+    for _ in 0..IN_USE_TRIES {
+        match open_or_create(path, tables) {
+            Err(Failure::InUse) => thread::sleep(IN_USE_PAUSE),
+            opened => return opened,
+        }
+    }
+    Err(Failure::InUse)
 }
 
 /// Opens a file and verifies all of it, or creates it if it was never there.
@@ -288,9 +308,7 @@ fn damaged(path: &Path) -> Result<Vec<OsString>, Failure> {
 fn locked(file: File) -> Result<File, Failure> {
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::Unavailable("another process has it open".to_owned()))
-        }
+        Err(TryLockError::WouldBlock) => Err(Failure::InUse),
         // Some file systems have no locks; redb continues there too.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
         Err(TryLockError::Error(error)) => Err(error.into()),

@@ -151,6 +151,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_is_opened_once_another_process_has_closed_it() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("callers.redb");
+        let (file, _) = DirectoryFile::open(&path).unwrap();
+        let error = DirectoryFile::open(&path).unwrap_err();
+        assert_eq!(error, "another process has it open");
+        let opened = std::thread::scope(|scope| {
+            let opening = scope.spawn(|| DirectoryFile::open(&path).map(drop));
+            drop(file);
+            opening.join().unwrap()
+        });
+        assert_eq!(opened, Ok(()));
+    }
+
+    #[test]
     fn what_can_not_be_read_ends_the_start_and_stays() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("callers.redb");

@@ -219,8 +219,8 @@ fn read(
 /// Releases unused space. There may be none for that.
 fn compact(database: &mut Database) -> Result<(), Failure> {
     match guarded(|| Ok(database.compact().map(drop)?)) {
-        Err(Failure::Unavailable(_)) | Ok(()) => Ok(()),
-        Err(failure) => Err(failure),
+        Err(failure @ Failure::Damaged(_)) => Err(failure),
+        Err(_) | Ok(()) => Ok(()),
     }
 }
 

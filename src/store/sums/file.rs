@@ -214,7 +214,8 @@ impl FileSums {
             // There may be no space for it, which is no damage.
             match failure {
                 Failure::Damaged(_) => drop(self.close(database, &failure)),
-                Failure::Unavailable(reason) => {
+                other => {
+                    let reason = other.to_string();
                     tracing::warn!(reason, "unused space of the usage file can't be released");
                 }
             }
