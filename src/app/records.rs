@@ -102,7 +102,7 @@ impl RecordConsumer {
         };
         let sending = async {
             match &usage {
-                Some(usage) => usage.send().await,
+                Some(usage) => usage.run().await,
                 None => pending().await,
             }
         };

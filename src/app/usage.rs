@@ -1,6 +1,5 @@
 //! Sums the records of decisions, and sends the sums to the store of usage.
 
-use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::observe::eraser::ErasableUsage;
 use crate::store::SumsStore;
 use crate::usage::{Outbox, Retention, UsageMemory};
 
-/// Interval of sending sums.
+/// Interval of collecting sums, and of sending them.
 const SEND_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum time to send the last sums.
@@ -55,23 +54,38 @@ impl UsageConsumer {
 
     /// Sums records. It takes milliseconds, so no request should wait for its thread.
     pub fn add(&self, records: &[DecisionRecord]) {
-        let now = self.clock.now().timestamp();
-        self.usage.add(records, now);
-        if let Some(sender) = &self.sender {
-            lock(&sender.outbox).add(records, now);
+        self.usage.add(records, self.clock.now().timestamp());
+    }
+
+    /// Collects sums, and sends them to the store of usage, until it is dropped.
+    pub async fn run(&self) {
+        let mut ticks = interval(SEND_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut was_sent = true;
+        loop {
+            ticks.tick().await;
+            self.collect();
+            let Some(sender) = &self.sender else { continue };
+            let sent = sender.send().await;
+            if sent && !was_sent {
+                tracing::info!("usage is stored again");
+            }
+            was_sent = sent;
         }
     }
 
-    /// Sends sums to the store of usage until it is dropped.
-    pub async fn send(&self) {
-        match &self.sender {
-            Some(sender) => sender.run().await,
-            None => pending().await,
+    /// Collects what was added since.
+    fn collect(&self) {
+        let now = self.clock.now().timestamp();
+        let fresh = self.usage.collect(now);
+        if let Some(sender) = &self.sender {
+            lock(&sender.outbox).add(fresh, now);
         }
     }
 
     /// Sends the last sums.
     pub async fn finish(&self) {
+        self.collect();
         let requests = self.usage.requests();
         let Some(sender) = &self.sender else {
             tracing::info!(requests, "usage was counted in memory and ends with the process");
@@ -85,21 +99,6 @@ impl UsageConsumer {
 }
 
 impl Sender {
-    /// Sends sums until it is dropped.
-    async fn run(&self) {
-        let mut ticks = interval(SEND_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut was_sent = true;
-        loop {
-            ticks.tick().await;
-            let sent = self.send().await;
-            if sent && !was_sent {
-                tracing::info!("usage is stored again");
-            }
-            was_sent = sent;
-        }
-    }
-
     /// Sends all sums so far. Returns false if the store does not accept them now.
     async fn send(&self) -> bool {
         self.store.reopen(self.clock.now().timestamp());

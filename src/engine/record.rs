@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use compact_str::CompactString;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
@@ -41,7 +42,7 @@ pub struct DecisionRecord {
     /// For requests over a limit.
     pub reason: Option<Reason>,
     /// The caller's name in the request, truncated to the maximum length in the directory.
-    pub caller: Option<Box<str>>,
+    pub caller: Option<CompactString>,
     tier: u32,
     /// From 1 to 4; 0 without a policy.
     pub priority: u8,

@@ -1,11 +1,15 @@
 //! The sums of one minute, hour or day: for the busiest callers one by one, for the others together.
 
+use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
+use compact_str::CompactString;
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 
 use super::counts::Counts;
+use super::parts::PARTS;
 use super::series::SeriesId;
 
 /// Memory of a caller without its name and rows, and memory of a row, with the overhead of hash maps and allocations.
@@ -22,7 +26,7 @@ pub struct Bucket {
     /// Requests of callers beyond the busiest.
     other: Rows,
     /// Names come from requests, so the map has a hash that can't be attacked.
-    callers: HashMap<Box<str>, Vec<(SeriesId, Counts)>>,
+    callers: HashMap<CompactString, Vec<(SeriesId, Counts)>>,
     caller_bytes: usize,
 }
 
@@ -43,7 +47,14 @@ impl Bucket {
 
     /// Adds counts by series. If callers take more than `bytes_max`, the busiest ones are kept in half of it.
     pub fn add(&mut self, caller: Option<&str>, counts: &[(SeriesId, Counts)], bytes_max: usize) {
-        let Some(caller) = caller else { return add_all(&mut self.rows, counts) };
+        match caller {
+            Some(caller) if 0 < bytes_max => self.add_caller(caller, counts, bytes_max),
+            // There is no room for callers: all are one.
+            _ => add_all(&mut self.rows, counts.iter().copied()),
+        }
+    }
+
+    fn add_caller(&mut self, caller: &str, counts: &[(SeriesId, Counts)], bytes_max: usize) {
         if let Some(rows) = self.callers.get_mut(caller) {
             let missing =
                 counts.iter().filter(|(id, _)| !rows.iter().any(|(known, _)| known == id));
@@ -55,6 +66,34 @@ impl Bucket {
         self.add_beyond(caller, counts, bytes_max);
     }
 
+    /// Adds another bucket, whose series have these numbers here.
+    pub fn absorb(&mut self, added: &Self, numbers: &[SeriesId], bytes_max: usize) {
+        let plain = added.rows.iter().map(|(id, counts)| (*id, *counts));
+        add_all(&mut self.rows, renumbered(plain, numbers));
+        let other = added.other.iter().map(|(id, counts)| (*id, *counts));
+        add_all(&mut self.other, renumbered(other, numbers));
+        // Callers beyond the busiest of the other bucket would soon have to make room.
+        let mut cut = added.cut(bytes_max / 2);
+        for (caller, rows) in &added.callers {
+            let is_busy = cut.keeps(caller, rows) || self.callers.contains_key(caller);
+            let rows = renumbered(rows.iter().copied(), numbers);
+            match is_busy {
+                true => {
+                    let rows: SmallVec<[_; PARTS]> = rows.collect();
+                    self.add_caller(caller, &rows, bytes_max);
+                }
+                false => add_all(&mut self.other, rows),
+            }
+        }
+    }
+
+    /// Keeps the busiest callers in that many bytes, if they take more.
+    pub fn shrink(&mut self, bytes_max: usize) {
+        if bytes_max < self.caller_bytes {
+            self.keep_busiest(bytes_max);
+        }
+    }
+
     /// Adds counts of a caller that has no place yet, for itself or for some of its series.
     fn add_beyond(&mut self, caller: &str, counts: &[(SeriesId, Counts)], bytes_max: usize) {
         // Of a known caller, more than it takes.
@@ -63,7 +102,7 @@ impl Bucket {
             self.keep_busiest(bytes_max / 2);
         }
         if bytes_max < self.caller_bytes + most {
-            return add_all(&mut self.other, counts);
+            return add_all(&mut self.other, counts.iter().copied());
         }
         let rows = match self.callers.entry(caller.into()) {
             Entry::Occupied(known) => known.into_mut(),
@@ -73,6 +112,11 @@ impl Bucket {
             }
         };
         self.caller_bytes += add_rows(rows, counts) * ROW_BYTES;
+    }
+
+    /// Every caller, with its rows.
+    pub fn callers(&self) -> impl Iterator<Item = (&str, &[(SeriesId, Counts)])> {
+        self.callers.iter().map(|(name, rows)| (&**name, &**rows))
     }
 
     /// Every row, with its caller.
@@ -87,65 +131,103 @@ impl Bucket {
 
     /// Adds the counts of callers to the others, without their names, which are added to `names`.
     pub fn erase(&mut self, is_erased: &dyn Fn(&str) -> bool, names: &mut BTreeSet<String>) {
-        let erased: Vec<Box<str>> =
+        let erased: Vec<CompactString> =
             self.callers.keys().filter(|name| is_erased(name)).cloned().collect();
         for name in erased {
             let rows = self.callers.remove(&name).unwrap_or_default();
             self.caller_bytes -= bytes_of(&name, &rows);
-            add_all(&mut self.other, &rows);
+            add_all(&mut self.other, rows);
             names.insert(name.into());
         }
     }
 
     /// Renumbers series: the index is the old number.
     pub fn renumber(&mut self, numbers: &[SeriesId]) {
-        let number =
-            |id: SeriesId| usize::try_from(id).ok().and_then(|id| numbers.get(id)).copied();
         for rows in [&mut self.rows, &mut self.other] {
             let old = std::mem::take(rows);
-            rows.extend(old.into_iter().filter_map(|(id, counts)| Some((number(id)?, counts))));
+            rows.extend(renumbered(old, numbers));
         }
         for (id, _) in self.callers.values_mut().flatten() {
-            *id = number(*id).unwrap_or(*id);
+            *id = number(*id, numbers).unwrap_or(*id);
         }
     }
 
     /// Keeps the callers with the most requests, as far as memory allows, and sums the others.
     fn keep_busiest(&mut self, bytes_max: usize) {
+        let mut cut = self.cut(bytes_max);
+        let other = &mut self.other;
+        let mut kept = 0;
+        self.callers.retain(|name, rows| {
+            let is_busy = cut.keeps(name, rows);
+            match is_busy {
+                true => kept += bytes_of(name, rows),
+                false => add_all(other, rows.iter().copied()),
+            }
+            is_busy
+        });
+        self.caller_bytes = kept;
+    }
+
+    /// The callers with the most requests in that many bytes.
+    fn cut(&self, bytes_max: usize) -> Cut {
+        if self.caller_bytes <= bytes_max {
+            return Cut { least: 0, of_equals: bytes_max };
+        }
         let mut sizes: Vec<_> = self
             .callers
             .iter()
             .map(|(name, rows)| (requests(rows), bytes_of(name, rows)))
             .collect();
         sizes.sort_unstable_by(|one, other| other.cmp(one));
-        // The fewest requests of a caller that has a place, and the bytes for callers with as many.
-        let (mut least, mut of_equals) = (u64::MAX, bytes_max);
+        let mut cut = Cut { least: u64::MAX, of_equals: bytes_max };
         let mut left = bytes_max;
         for (requests, bytes) in sizes {
-            if requests != least {
-                (least, of_equals) = (requests, left);
+            if requests != cut.least {
+                cut = Cut { least: requests, of_equals: left };
             }
             if left < bytes {
                 break;
             }
             left -= bytes;
         }
-        let mut kept = 0;
-        let other = &mut self.other;
-        self.callers.retain(|name, rows| {
-            let (requests, bytes) = (requests(rows), bytes_of(name, rows));
-            if requests < least || (requests == least && of_equals < bytes) {
-                add_all(other, rows);
-                return false;
-            }
-            if requests == least {
-                of_equals -= bytes;
-            }
-            kept += bytes;
-            true
-        });
-        self.caller_bytes = kept;
+        cut
     }
+}
+
+/// The busiest callers of a bucket.
+struct Cut {
+    /// The fewest requests of one of them.
+    least: u64,
+    /// The bytes for callers with as many.
+    of_equals: usize,
+}
+
+impl Cut {
+    /// Whether a caller is among them; ask once for each.
+    fn keeps(&mut self, name: &str, rows: &[(SeriesId, Counts)]) -> bool {
+        let bytes = bytes_of(name, rows);
+        match requests(rows).cmp(&self.least) {
+            Ordering::Less => false,
+            Ordering::Equal if self.of_equals < bytes => false,
+            Ordering::Equal => {
+                self.of_equals -= bytes;
+                true
+            }
+            Ordering::Greater => true,
+        }
+    }
+}
+
+fn number(id: SeriesId, numbers: &[SeriesId]) -> Option<SeriesId> {
+    numbers.get(usize::try_from(id).ok()?).copied()
+}
+
+/// Counts by the new numbers of series; the index is the old one.
+fn renumbered(
+    counts: impl IntoIterator<Item = (SeriesId, Counts)>,
+    numbers: &[SeriesId],
+) -> impl Iterator<Item = (SeriesId, Counts)> {
+    counts.into_iter().filter_map(|(id, counts)| Some((number(id, numbers)?, counts)))
 }
 
 fn requests(rows: &[(SeriesId, Counts)]) -> u64 {
@@ -157,9 +239,9 @@ fn bytes_of(name: &str, rows: &[(SeriesId, Counts)]) -> usize {
     CALLER_BYTES + name.len() + rows.len() * ROW_BYTES
 }
 
-fn add_all(rows: &mut Rows, counts: &[(SeriesId, Counts)]) {
+fn add_all(rows: &mut Rows, counts: impl IntoIterator<Item = (SeriesId, Counts)>) {
     for (series, counts) in counts {
-        rows.entry(*series).or_default().add(counts);
+        rows.entry(series).or_default().add(&counts);
     }
 }
 

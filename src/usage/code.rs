@@ -1,5 +1,7 @@
 //! Encodes rows of usage for a store of sums: a series and its counts as text, and a short name for the series.
 
+use std::fmt::Write;
+
 use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
@@ -78,9 +80,9 @@ pub fn read_series(text: &str) -> Option<Series<Box<str>>> {
     })
 }
 
-/// Counts as text; times are relative to the start of the minute, hour or day. Requests come first, also if there are none: the
-/// store reads a caller's activity there.
-pub fn write_counts(counts: &Counts, start: Timestamp) -> String {
+/// Writes counts as text; times are relative to the start of the minute, hour or day. Requests come first, also if there are
+/// none: the store reads a caller's activity there.
+pub fn write_counts(text: &mut String, counts: &Counts, start: Timestamp) {
     let sums = [
         ('a', counts.requests),
         ('b', counts.shadow_refused),
@@ -92,8 +94,10 @@ pub fn write_counts(counts: &Counts, start: Timestamp) -> String {
         ('h', counts.hits_given_back),
         ('T', counts.last_at.since(start).as_secs()),
     ];
-    let reported = sums.into_iter().filter(|(letter, sum)| *letter == 'a' || *sum != 0);
-    reported.map(|(letter, sum)| format!("{letter}{sum}")).collect()
+    for (letter, sum) in sums.into_iter().filter(|(letter, sum)| *letter == 'a' || *sum != 0) {
+        // A String takes whatever is written.
+        let _ = write!(text, "{letter}{sum}");
+    }
 }
 
 /// The counts in a text. Unknown parts are ignored.
@@ -209,11 +213,14 @@ mod tests {
             last_at: Timestamp::from_ms(86_400_000 + 3_000),
             ..Counts::default()
         };
-        let text = write_counts(&counts, start);
+        let mut text = String::new();
+        write_counts(&mut text, &counts, start);
         assert_eq!(text, "a12c1e9007199254740992h7T3");
         assert_eq!(read_counts(&text, start), counts);
         let settled = Counts { requests: 0, fallback: 0, ..counts };
-        assert_eq!(write_counts(&settled, start), "a0e9007199254740992h7T3");
+        let mut text = String::new();
+        write_counts(&mut text, &settled, start);
+        assert_eq!(text, "a0e9007199254740992h7T3");
         assert_eq!(read_counts("zé5a", start), Counts { last_at: start, ..Counts::default() });
         assert_eq!(read_counts("a99999999999999999999", start).requests, 0);
     }

@@ -11,21 +11,25 @@ use crate::lock::lock;
 
 use super::groups::{Groups, SeriesPlace};
 use super::query::{Page, UsageQuery};
-use super::rollups::{CallerBytes, Rollups};
+use super::rollups::Rollups;
 use super::series::SeriesId;
 
-/// Usage of this process since its start. The lock is held while records are added or a query is answered: a few
-/// milliseconds, on threads that serve no requests.
+/// Usage of this process since its start. Records are added to fresh sums, which wait for no query; once a second they are
+/// collected. The lock of the kept sums is held while they are, and while a query is answered: a few milliseconds, on threads
+/// that serve no requests.
 #[derive(Debug)]
 pub struct UsageMemory {
     since: Timestamp,
-    rollups: Mutex<Rollups>,
+    kept: Mutex<Rollups>,
+    /// Locked after `kept`, if both are.
+    fresh: Mutex<Rollups>,
 }
 
 impl UsageMemory {
     /// Empty; counts from then on.
     pub fn new(since: Timestamp) -> Self {
-        Self { since, rollups: Mutex::new(Rollups::new(since, CallerBytes::KEPT)) }
+        let (kept, fresh) = (Rollups::kept(since), Rollups::fresh(since));
+        Self { since, kept: Mutex::new(kept), fresh: Mutex::new(fresh) }
     }
 
     /// The time since which it counts.
@@ -35,34 +39,51 @@ impl UsageMemory {
 
     /// Requests that were counted so far.
     pub fn requests(&self) -> u64 {
-        lock(&self.rollups).requests()
+        let kept = lock(&self.kept);
+        kept.requests() + lock(&self.fresh).requests()
     }
 
     /// Adds records.
     pub fn add(&self, records: &[DecisionRecord], now: Timestamp) {
-        lock(&self.rollups).add(records, now);
+        lock(&self.fresh).add(records, now);
+    }
+
+    /// Adds the fresh sums to the kept ones, and returns them.
+    pub fn collect(&self, now: Timestamp) -> Rollups {
+        let mut kept = lock(&self.kept);
+        let collected = std::mem::replace(&mut *lock(&self.fresh), Rollups::fresh(now));
+        kept.absorb(&collected, now);
+        collected
     }
 
     /// Adds the counts of callers to the others, and returns their names.
     pub fn erase(&self, is_erased: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
-        lock(&self.rollups).erase(is_erased, &mut names);
+        let mut kept = lock(&self.kept);
+        kept.erase(is_erased, &mut names);
+        lock(&self.fresh).erase(is_erased, &mut names);
         names
     }
 
     /// Answers a query. It takes a few milliseconds of CPU.
     pub fn sum(&self, query: &UsageQuery, now: Timestamp) -> Page {
-        sum(query, &lock(&self.rollups), now)
+        let granularity = query.granularity;
+        let mut groups = Groups::new(Arc::new(query.clone()));
+        let kept = lock(&self.kept);
+        let fresh = lock(&self.fresh);
+        let from = granularity.start(query.from).max(kept.whole_from(granularity, now));
+        for rollups in [&*kept, &*fresh] {
+            add(rollups, &mut groups, from);
+        }
+        groups.page(from)
     }
 }
 
-/// Sums the rows that match a query.
-fn sum(query: &UsageQuery, rollups: &Rollups, now: Timestamp) -> Page {
-    let granularity = query.granularity;
-    let from = granularity.start(query.from).max(rollups.whole_from(granularity, now));
-    let mut groups = Groups::new(Arc::new(query.clone()));
+/// Adds the rows from a time on to the groups of a query.
+fn add(rollups: &Rollups, groups: &mut Groups, from: Timestamp) {
     let mut places: HashMap<SeriesId, Option<SeriesPlace>, RandomState> = HashMap::default();
-    for (start, bucket) in rollups.buckets(granularity, from, query.to) {
+    let (granularity, to) = (groups.query().granularity, groups.query().to);
+    for (start, bucket) in rollups.buckets(granularity, from, to) {
         for (caller, id, counts) in bucket.rows() {
             let series = rollups.series();
             let new = || series.get(id).and_then(|series| groups.series(series));
@@ -74,7 +95,6 @@ fn sum(query: &UsageQuery, rollups: &Rollups, now: Timestamp) -> Page {
             }
         }
     }
-    groups.page(from)
 }
 
 #[cfg(test)]
@@ -126,6 +146,10 @@ descriptors:
         async fn ask(&self, descriptors: &[&str]) {
             self.bench.ask_for(descriptors).await;
             self.usage.add(&self.drained(), self.now());
+            // Sums are the same before and after they are collected.
+            if self.usage.requests().is_multiple_of(2) {
+                self.usage.collect(self.now());
+            }
         }
 
         fn drained(&self) -> Vec<DecisionRecord> {
@@ -340,12 +364,13 @@ descriptors:
         counted.bench.ask_for(&["user=ann"]).await;
         let record = counted.drained().remove(0);
         for round in 0..50 {
-            let name = |number: u32| format!("{round}-{number}").into_boxed_str();
+            let name = |number: u32| format!("{round}-{number}").into();
             let mut records: Vec<_> = (0..1_000)
                 .map(|number| edited(&record, |record| record.caller = Some(name(number))))
                 .collect();
             records.extend(vec![record.clone(); 10]);
             counted.usage.add(&records, counted.now());
+            counted.usage.collect(counted.now());
         }
         for granularity in [Granularity::Hour, Granularity::Day] {
             let by = query(View::Requests, granularity, &[Dimension::Caller]);
@@ -374,6 +399,7 @@ descriptors:
             let records: Vec<_> =
                 records.iter().map(|one| edited(one, |record| record.at = at)).collect();
             counted.usage.add(&records, at);
+            counted.usage.collect(at);
         }
         counted.bench.clock.advance(19 * MINUTE);
         let starts = counted.starts(Granularity::Minute);

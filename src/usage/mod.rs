@@ -13,6 +13,7 @@ mod last_tier;
 mod memory;
 pub mod offers;
 mod outbox;
+mod parts;
 mod query;
 mod retention;
 mod rollups;

@@ -3,11 +3,11 @@
 //! A batch is sent until the store confirms it; later counts wait for the next one. The numbers of the batches of a
 //! process ascend, so the store adds a batch once however often it is sent.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::engine::DecisionRecord;
 use crate::store::sums::{CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsPeriod, SumsTable};
 
 use super::bucket::{Bucket, RowName};
@@ -15,7 +15,7 @@ use super::code::{SeriesRef, series_ref, write_counts, write_series};
 use super::counts::Counts;
 use super::granularity::Granularity;
 use super::retention::Retention;
-use super::rollups::{CallerBytes, Rollups};
+use super::rollups::Rollups;
 use super::series::{SeriesId, SeriesTable};
 
 /// Maximum additions of a batch: they occupy the store for some half a millisecond.
@@ -49,7 +49,7 @@ impl Outbox {
     pub fn new(retention: Retention, now: Timestamp) -> Self {
         Self {
             retention,
-            pending: Rollups::new(now, CallerBytes::PASSING),
+            pending: Rollups::fresh(now),
             batches: VecDeque::new(),
             last_number: 0,
             named: BTreeMap::new(),
@@ -63,9 +63,19 @@ impl Outbox {
         self.retention
     }
 
-    /// Adds records.
-    pub fn add(&mut self, records: &[DecisionRecord], now: Timestamp) {
-        self.pending.add(records, now);
+    /// Adds fresh sums.
+    pub fn add(&mut self, fresh: Rollups, now: Timestamp) {
+        if self.pending.is_empty() {
+            self.pending = fresh;
+            return;
+        }
+        // The store does not take the former ones.
+        if !self.pending.has_days() {
+            let former = std::mem::replace(&mut self.pending, Rollups::waiting(now));
+            self.pending.absorb(&former, now);
+        }
+        self.pending.absorb(&fresh, now);
+        self.pending.shrink();
     }
 
     /// Removes callers from what is not sent yet, and returns their names: what was sent before may have them too.
@@ -87,7 +97,7 @@ impl Outbox {
     /// The batch to send next: the same until it is confirmed. None: everything was sent.
     pub fn next(&mut self, now: Timestamp) -> Option<Arc<SumsBatch>> {
         if self.batches.is_empty() && !self.pending.is_empty() {
-            let next = Rollups::new(now, CallerBytes::PASSING);
+            let next = Rollups::fresh(now);
             let counted = std::mem::replace(&mut self.pending, next);
             self.pack(&counted, now);
         }
@@ -166,40 +176,37 @@ impl Names<'_> {
         granularity: Granularity,
         start: Timestamp,
     ) -> Vec<SumsEntry> {
-        let mut totals: BTreeMap<SeriesRef, Counts> = BTreeMap::new();
-        let mut callers: BTreeMap<&str, String> = BTreeMap::new();
+        let mut totals: BTreeMap<SeriesId, Counts> = BTreeMap::new();
         let mut entries = Vec::new();
         for (caller, series, counts) in bucket.rows() {
-            let Some(name) = self.name(series) else { continue };
-            totals.entry(name.clone()).or_default().add(counts);
-            let sums = write_counts(counts, start);
+            totals.entry(series).or_default().add(counts);
             let table = match caller {
-                RowName::Name(caller) => {
-                    let all = callers.entry(caller).or_default();
-                    if !all.is_empty() {
-                        all.push(' ');
-                    }
-                    all.extend([&name, "=", &*sums]);
-                    continue;
-                }
+                RowName::Name(_) => continue,
                 RowName::None => SumsTable::Nameless,
                 RowName::Other => SumsTable::Others,
             };
-            if granularity.has_callers() {
-                entries.push(SumsEntry { table, field: name, sums: format!("={sums}") });
+            if granularity.has_callers()
+                && let Some(name) = self.name(series)
+            {
+                let field = name.to_owned();
+                entries.push(SumsEntry { table, field, sums: nameless(counts, start) });
             }
         }
-        let total = |(field, counts): (SeriesRef, Counts)| {
-            let sums = format!("={}", write_counts(&counts, start));
-            SumsEntry { table: SumsTable::Totals, field, sums }
-        };
-        let caller = |(caller, sums): (&str, String)| SumsEntry {
-            table: SumsTable::Callers,
-            field: caller.to_owned(),
-            sums,
-        };
-        entries.extend(totals.into_iter().map(total));
-        entries.extend(callers.into_iter().map(caller));
+        for (series, counts) in totals {
+            let Some(name) = self.name(series) else { continue };
+            let (field, sums) = (name.to_owned(), nameless(&counts, start));
+            entries.push(SumsEntry { table: SumsTable::Totals, field, sums });
+        }
+        for (caller, rows) in bucket.callers() {
+            let mut sums = String::new();
+            for (series, counts) in rows {
+                let Some(name) = self.name(*series) else { continue };
+                let separator = if sums.is_empty() { "" } else { " " };
+                sums.extend([separator, name, "="]);
+                write_counts(&mut sums, counts, start);
+            }
+            entries.push(SumsEntry { table: SumsTable::Callers, field: caller.to_owned(), sums });
+        }
         entries
     }
 
@@ -214,15 +221,20 @@ impl Names<'_> {
         unknown.map(entry).collect()
     }
 
-    fn name(&mut self, id: SeriesId) -> Option<SeriesRef> {
-        if let Some((name, _)) = self.known.get(&id) {
-            return Some(name.clone());
+    fn name(&mut self, id: SeriesId) -> Option<&str> {
+        if let Entry::Vacant(new) = self.known.entry(id) {
+            let text = write_series(self.series.get(id)?);
+            new.insert((series_ref(&text), text));
         }
-        let text = write_series(self.series.get(id)?);
-        let name = series_ref(&text);
-        self.known.insert(id, (name.clone(), text));
-        Some(name)
+        self.known.get(&id).map(|(name, _)| &**name)
     }
+}
+
+/// The sums of a field that has one.
+fn nameless(counts: &Counts, start: Timestamp) -> String {
+    let mut sums = "=".to_owned();
+    write_counts(&mut sums, counts, start);
+    sums
 }
 
 /// All periods that are kept and have callers.

@@ -1,7 +1,10 @@
-//! Sums of records by minute, hour and day. It is pure: records and the time are its input.
+//! Sums by minute, hour and day. It is pure: records, other sums and the time are its input.
 //!
-//! Memory is bounded to some 16 MiB in all. Callers take a fixed number of bytes in each hour and day. If a granularity
-//! has more rows than its maximum, its oldest minutes, hours or days are removed first.
+//! A record is added to the fresh sums, which have no days: those are in their hours. Once a second the fresh sums are added
+//! to the kept ones, which is cheap for callers that sent many requests meanwhile, and for those that have no place there.
+//!
+//! Memory is bounded. Callers take a fixed number of bytes in each hour and day. If a granularity has more rows than its
+//! maximum, its oldest minutes, hours or days are removed first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,40 +12,38 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::engine::{ChargeRecord, Code, DecisionRecord};
-use crate::limit::Hits;
+use crate::engine::DecisionRecord;
 
 use super::bucket::Bucket;
 use super::counts::Counts;
 use super::granularity::Granularity;
-use super::series::{Outcome, Series, SeriesId, SeriesTable, Subject};
+use super::parts::{PARTS, parts};
+use super::series::{SeriesId, SeriesTable};
 
 /// Maximum number of rows of a granularity without a caller, some 180 bytes each.
 const ROWS_MAX: usize = 8_192;
 
-/// Memory of callers in an hour and in a day.
-#[derive(Clone, Copy, Debug)]
-pub struct CallerBytes {
-    pub hour_max: usize,
-    pub day_max: usize,
-}
+/// Memory of callers in an hour of fresh sums: some 20,000 callers.
+const FRESH_MAX: usize = 6 * 1024 * 1024;
 
-impl CallerBytes {
-    /// If all hours and days are kept: some 250 and 500 callers with a limit or two.
-    pub const KEPT: Self = Self { hour_max: 96 * 1024, day_max: 192 * 1024 };
-    /// If sums are soon sent to a store: some 20,000 callers.
-    pub const PASSING: Self = Self { hour_max: 6 * 1024 * 1024, day_max: 6 * 1024 * 1024 };
-}
+/// Memory of callers in each former hour and day of waiting sums.
+const FORMER_MAX: usize = FRESH_MAX / 16;
+
+/// Memory of callers in a kept hour and a kept day: some 250 and 500 callers with a limit or two.
+const KEPT_HOUR_MAX: usize = 96 * 1024;
+const KEPT_DAY_MAX: usize = 192 * 1024;
 
 /// Maximum difference between the time of a record and ours: the clock of the store may be wrong.
 const SKEW_MAX: Duration = Duration::from_secs(60);
 
-/// Sums of records by minute, hour and day.
+/// Sums by minute, hour and day.
 #[derive(Debug)]
 pub struct Rollups {
     series: SeriesTable,
-    rings: [Ring; 3],
-    callers: CallerBytes,
+    minutes: Ring,
+    hours: Ring,
+    /// None: they are in the hours.
+    days: Option<Ring>,
     requests: u64,
 }
 
@@ -50,6 +51,8 @@ pub struct Rollups {
 #[derive(Debug)]
 struct Ring {
     granularity: Granularity,
+    /// Memory of callers in each bucket.
+    bytes_max: usize,
     buckets: BTreeMap<Timestamp, Bucket>,
     /// Number of rows without a caller.
     rows: usize,
@@ -57,28 +60,31 @@ struct Ring {
     whole_from: Timestamp,
 }
 
-/// The additions of most records.
-const PARTS: usize = 4;
-
-/// The addition of a record to a series.
-type Part<'r> = (Series<&'r str>, Counts);
-
 impl Rollups {
-    /// Empty; counts from then on.
-    pub fn new(since: Timestamp, callers: CallerBytes) -> Self {
-        let ring = |granularity: Granularity| Ring {
-            granularity,
-            buckets: BTreeMap::new(),
-            rows: 0,
-            whole_from: granularity.start(since),
-        };
-        let rings = Granularity::ALL.map(ring);
-        Self { series: SeriesTable::default(), rings, callers, requests: 0 }
+    /// Empty, for records from then on.
+    pub fn fresh(since: Timestamp) -> Self {
+        Self::new(since, FRESH_MAX, None)
     }
 
-    /// Adds records, and removes expired sums.
+    /// Empty, for fresh sums from then on: some 16 MiB at most.
+    pub fn kept(since: Timestamp) -> Self {
+        Self::new(since, KEPT_HOUR_MAX, Some(Ring::new(Granularity::Day, KEPT_DAY_MAX, since)))
+    }
+
+    /// Empty, for fresh sums that a store does not take for now.
+    pub fn waiting(since: Timestamp) -> Self {
+        let days = Ring::new(Granularity::Day, FRESH_MAX, since);
+        Self::new(since, FRESH_MAX, Some(days))
+    }
+
+    fn new(since: Timestamp, hour_max: usize, days: Option<Ring>) -> Self {
+        let minutes = Ring::new(Granularity::Minute, 0, since);
+        let hours = Ring::new(Granularity::Hour, hour_max, since);
+        Self { series: SeriesTable::default(), minutes, hours, days, requests: 0 }
+    }
+
+    /// Adds records to fresh sums.
     pub fn add(&mut self, records: &[DecisionRecord], now: Timestamp) {
-        self.expire(now);
         let earliest = Timestamp::from_ms(now.as_ms().saturating_sub(skew_ms()));
         for record in records {
             self.requests = self.requests.saturating_add(record.is_request.into());
@@ -90,14 +96,40 @@ impl Rollups {
             if counts.is_empty() {
                 continue;
             }
-            let (caller, callers) = (record.caller.as_deref(), self.callers);
-            self.rings.iter_mut().for_each(|ring| ring.add((caller, &counts), at, callers));
+            self.minutes.add(None, &counts, at);
+            self.hours.add(record.caller.as_deref(), &counts, at);
         }
+    }
+
+    /// Adds fresh sums, and removes expired ones.
+    pub fn absorb(&mut self, fresh: &Self, now: Timestamp) {
+        self.expire(now);
+        self.requests = self.requests.saturating_add(fresh.requests);
+        let numbers: Vec<SeriesId> = fresh.series.iter().map(|one| self.series.id(one)).collect();
+        self.minutes.absorb(&fresh.minutes, &numbers);
+        self.hours.absorb(&fresh.hours, &numbers);
+        if let Some(days) = &mut self.days {
+            days.absorb(&fresh.hours, &numbers);
+        }
+    }
+
+    /// Keeps fewer callers in former hours and days.
+    pub fn shrink(&mut self) {
+        for ring in self.rings_mut() {
+            let last = ring.buckets.last_key_value().map(|(start, _)| *start);
+            let former = ring.buckets.range_mut(..last.unwrap_or_default());
+            former.for_each(|(_, bucket)| bucket.shrink(FORMER_MAX));
+        }
+    }
+
+    /// Whether days are summed apart from their hours.
+    pub fn has_days(&self) -> bool {
+        self.days.is_some()
     }
 
     /// Adds the counts of callers to the others, without their names, which are added to `names`.
     pub fn erase(&mut self, is_erased: &dyn Fn(&str) -> bool, names: &mut BTreeSet<String>) {
-        for ring in &mut self.rings {
+        for ring in self.rings_mut() {
             let before: usize = ring.buckets.values().map(Bucket::len).sum();
             ring.buckets.values_mut().for_each(|bucket| bucket.erase(is_erased, names));
             let after: usize = ring.buckets.values().map(Bucket::len).sum();
@@ -112,7 +144,7 @@ impl Rollups {
 
     /// Whether there are no sums.
     pub fn is_empty(&self) -> bool {
-        self.rings.iter().all(|ring| ring.buckets.is_empty())
+        self.rings().all(|ring| ring.buckets.is_empty())
     }
 
     /// The series, by number.
@@ -122,26 +154,42 @@ impl Rollups {
 
     /// The time from which the sums of a granularity are complete.
     pub fn whole_from(&self, granularity: Granularity, now: Timestamp) -> Timestamp {
-        let whole = self.rings.iter().find(|ring| ring.granularity == granularity);
-        whole.map_or(now, |ring| ring.whole_from).max(granularity.oldest(now))
+        self.ring(granularity).whole_from.max(granularity.oldest(now))
     }
 
-    /// The sums of each minute, hour or day that starts in the range, with its start.
+    /// The sums of each minute, hour or day that starts in the range, with its start. A day of fresh sums comes hour by hour.
     pub fn buckets(
         &self,
         granularity: Granularity,
         from: Timestamp,
         to: Timestamp,
     ) -> impl Iterator<Item = (Timestamp, &Bucket)> {
-        let rings = self.rings.iter().filter(move |ring| ring.granularity == granularity);
-        rings
-            .flat_map(move |ring| ring.buckets.range(from..to.max(from)))
-            .map(|(start, bucket)| (*start, bucket))
+        let buckets = self.ring(granularity).buckets.iter();
+        buckets
+            .map(move |(start, bucket)| (granularity.start(*start), bucket))
+            .skip_while(move |(start, _)| *start < from)
+            .take_while(move |(start, _)| *start < to)
+    }
+
+    fn ring(&self, granularity: Granularity) -> &Ring {
+        match granularity {
+            Granularity::Minute => &self.minutes,
+            Granularity::Hour => &self.hours,
+            Granularity::Day => self.days.as_ref().unwrap_or(&self.hours),
+        }
+    }
+
+    fn rings(&self) -> impl Iterator<Item = &Ring> {
+        [&self.minutes, &self.hours].into_iter().chain(&self.days)
+    }
+
+    fn rings_mut(&mut self) -> impl Iterator<Item = &mut Ring> {
+        [&mut self.minutes, &mut self.hours].into_iter().chain(&mut self.days)
     }
 
     fn expire(&mut self, now: Timestamp) {
         let mut days_expired = false;
-        for ring in &mut self.rings {
+        for ring in self.rings_mut() {
             let oldest = ring.granularity.oldest(now);
             while ring.buckets.first_key_value().is_some_and(|(start, _)| *start < oldest) {
                 ring.forget_oldest();
@@ -154,32 +202,40 @@ impl Rollups {
     }
 
     fn forget_unused_series(&mut self) {
-        let buckets = self.rings.iter().flat_map(|ring| ring.buckets.values());
+        let buckets = self.rings().flat_map(|ring| ring.buckets.values());
         let used: BTreeSet<_> =
             buckets.flat_map(|bucket| bucket.rows().map(|(_, series, _)| series)).collect();
         let numbers = self.series.retain(|id| used.contains(&id));
-        let buckets = self.rings.iter_mut().flat_map(|ring| ring.buckets.values_mut());
+        let buckets = self.rings_mut().flat_map(|ring| ring.buckets.values_mut());
         buckets.for_each(|bucket| bucket.renumber(&numbers));
     }
 }
 
 impl Ring {
-    fn add(
-        &mut self,
-        (caller, counts): (Option<&str>, &[(SeriesId, Counts)]),
-        at: Timestamp,
-        callers: CallerBytes,
-    ) {
-        let bytes_max = match self.granularity {
-            Granularity::Minute => 0,
-            Granularity::Hour => callers.hour_max,
-            Granularity::Day => callers.day_max,
-        };
-        let caller = caller.filter(|_| self.granularity.has_callers());
+    fn new(granularity: Granularity, bytes_max: usize, since: Timestamp) -> Self {
+        let whole_from = granularity.start(since);
+        Self { granularity, bytes_max, buckets: BTreeMap::new(), rows: 0, whole_from }
+    }
+
+    fn add(&mut self, caller: Option<&str>, counts: &[(SeriesId, Counts)], at: Timestamp) {
+        let bytes_max = self.bytes_max;
+        self.edit(at, |bucket| bucket.add(caller, counts, bytes_max));
+    }
+
+    /// Adds the sums of another ring, whose series have these numbers here.
+    fn absorb(&mut self, other: &Self, numbers: &[SeriesId]) {
+        let bytes_max = self.bytes_max;
+        for (start, added) in &other.buckets {
+            self.edit(*start, |bucket| bucket.absorb(added, numbers, bytes_max));
+        }
+    }
+
+    /// Edits the bucket of a time. If there are too many rows then, the oldest buckets are removed.
+    fn edit(&mut self, at: Timestamp, edit: impl FnOnce(&mut Bucket)) {
         let bucket = self.buckets.entry(self.granularity.start(at)).or_default();
         let before = bucket.len();
-        bucket.add(caller, counts, bytes_max);
-        self.rows += bucket.len() - before;
+        edit(bucket);
+        self.rows = self.rows + bucket.len() - before;
         // The last one stays: it has at most two rows of each series.
         while ROWS_MAX < self.rows && 1 < self.buckets.len() {
             self.forget_oldest();
@@ -196,83 +252,4 @@ impl Ring {
 
 fn skew_ms() -> u64 {
     u64::try_from(SKEW_MAX.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The additions of a record: its request, and each limit that applied to it.
-fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; PARTS]> {
-    let outcome = match (record.code, record.reason) {
-        (Code::Ok, _) => Outcome::Allowed,
-        (Code::OverLimit, reason) => Outcome::Refused(reason.unwrap_or_default()),
-        (Code::Unavailable, _) => Outcome::Error,
-    };
-    let (domain, tier) = (record.domain(), record.tier());
-    let spend = record.spend();
-    let provider = record.chosen().next().or(spend.and_then(|spend| spend.provider));
-    let series = |subject, outcome| Series { domain, tier, provider, subject, outcome };
-    let is_shadow_refused =
-        |charge: &ChargeRecord| record.code == Code::Ok && !charge.mode.refuses() && !charge.fits;
-    let request = |shadow_refused: bool| match record.is_request {
-        true => Counts {
-            requests: 1,
-            shadow_refused: shadow_refused.into(),
-            fallback: record.fallback.into(),
-            waited: (!record.waited().is_zero()).into(),
-            ..Counts::default()
-        },
-        false => Counts::default(),
-    };
-
-    let mut parts = SmallVec::new();
-    let shadow_refused = record.charges.iter().any(is_shadow_refused);
-    parts.push((series(Subject::Request, outcome), request(shadow_refused)));
-    if let Some(spend) = spend.filter(|spend| spend.spent != 0 || spend.given_back != 0) {
-        let (hits_spent, hits_given_back) = (spend.spent, spend.given_back);
-        let counts = Counts { requests: 1, hits_spent, hits_given_back, ..Counts::default() };
-        let subject = Subject::Spend { currency: spend.currency, kind: spend.kind };
-        parts.push((series(subject, outcome), counts));
-    }
-    let mut limits: SmallVec<[_; 4]> = record.limits().collect();
-    if limits.is_empty() && record.code == Code::OverLimit {
-        parts.push((series(Subject::NoLimit, outcome), request(false)));
-    }
-    // A limit may apply several times, for example to two users in one request.
-    limits.sort_by_key(|(label, _)| *label);
-    for charges in limits.chunk_by(|(one, _), (next, _)| one == next) {
-        let Some((label, _)) = charges.first() else { continue };
-        let charges = charges.iter().map(|(_, charge)| *charge);
-        let refusal = charges.clone().filter_map(|charge| charge.refusal).max();
-        let outcome = match (record.code, refusal) {
-            (_, Some(reason)) if record.code == Code::OverLimit => Outcome::Refused(reason),
-            (Code::OverLimit, _) => Outcome::RefusedElsewhere,
-            _ => outcome,
-        };
-        let mut counts = request(charges.clone().any(is_shadow_refused));
-        charges.for_each(|charge| add_hits(&mut counts, record.code, charge));
-        parts.push((series(Subject::Limit(label), outcome), counts));
-    }
-    if !record.is_request {
-        parts.retain(|(_, counts)| *counts != Counts::default());
-    }
-    parts
-}
-
-/// Adds the hits of a charge to the counts of its limit.
-fn add_hits(counts: &mut Counts, code: Code, charge: &ChargeRecord) {
-    let fits = charge.fits;
-    if charge.missed != 0 {
-        let sum = match charge.mode.refuses() {
-            true => &mut counts.hits_refused,
-            false => &mut counts.hits_shadow_refused,
-        };
-        *sum = sum.saturating_add(charge.missed);
-    }
-    let sum = match charge.hits {
-        Hits::Spend(_) if charge.counted || (fits && code == Code::Ok) => &mut counts.hits_spent,
-        Hits::Spend(_) if !fits && !charge.mode.refuses() => &mut counts.hits_shadow_refused,
-        Hits::Spend(_) if !fits => &mut counts.hits_refused,
-        Hits::GiveBack(_) if code == Code::Ok => &mut counts.hits_given_back,
-        // The limit had the hits, but another one refused.
-        _ => return,
-    };
-    *sum = sum.saturating_add(charge.hits.amount());
 }

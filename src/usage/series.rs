@@ -134,6 +134,11 @@ impl SeriesTable {
         self.0.get_index(usize::try_from(id).ok()?).map(Series::borrowed)
     }
 
+    /// All series, by number.
+    pub fn iter(&self) -> impl Iterator<Item = Series<&str>> {
+        self.0.iter().map(Series::borrowed)
+    }
+
     /// Removes series that are not marked in `used`, by number. Returns the new numbers by the old ones.
     pub fn retain(&mut self, used: impl Fn(SeriesId) -> bool) -> Vec<SeriesId> {
         let all = std::mem::take(&mut self.0);

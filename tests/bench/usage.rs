@@ -96,14 +96,13 @@ impl Sidecar {
     }
 
     fn collect(&mut self) {
-        let (memory, outbox, now) = (&self.memory, &mut self.outbox, self.clock.now().timestamp());
-        self.sink.drain(&mut Vec::new(), &mut |records| {
-            memory.add(records, now);
-            outbox.add(records, now);
-        });
+        let (memory, now) = (&self.memory, self.clock.now().timestamp());
+        self.sink.drain(&mut Vec::new(), &mut |records| memory.add(records, now));
     }
 
     async fn send(&mut self) -> Result<()> {
+        let now = self.clock.now().timestamp();
+        self.outbox.add(self.memory.collect(now), now);
         while let Some(batch) = self.outbox.next(self.clock.now().timestamp()) {
             let added = self.sums.add(&batch).await?;
             self.outbox.confirm(added);

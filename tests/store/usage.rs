@@ -11,7 +11,7 @@ use tollgate::clock::{Clock, Timestamp};
 use tollgate::engine::{Code, Request, Sink};
 use tollgate::store::redis::RedisSums;
 use tollgate::store::sums::SumsAdded;
-use tollgate::usage::{Granularity, Outbox, Retention};
+use tollgate::usage::{Granularity, Outbox, Retention, Rollups};
 
 use crate::support::client::Http;
 use crate::support::engine::{Bench, descriptor};
@@ -45,6 +45,7 @@ type Truth = BTreeMap<(u64, String, String), [u64; 3]>;
 struct Sidecar {
     bench: Bench,
     sink: Arc<Sink>,
+    fresh: Rollups,
     outbox: Outbox,
     sums: RedisSums,
     clock: Clock,
@@ -54,8 +55,9 @@ impl Sidecar {
     fn start(connected: &Connected, clock: &Clock) -> Self {
         let (bench, sink) = Bench::recording(clock);
         bench.put_in_force(POLICY).unwrap();
-        let outbox = Outbox::new(RETENTION, clock.now().timestamp());
-        Self { bench, sink, outbox, sums: connected.store.sums(), clock: clock.clone() }
+        let now = clock.now().timestamp();
+        let (fresh, outbox) = (Rollups::fresh(now), Outbox::new(RETENTION, now));
+        Self { bench, sink, fresh, outbox, sums: connected.store.sums(), clock: clock.clone() }
     }
 
     /// Requests a hit, and returns whether it passed.
@@ -67,13 +69,16 @@ impl Sidecar {
     }
 
     fn collect(&mut self) {
-        let (outbox, now) = (&mut self.outbox, self.clock.now().timestamp());
-        self.sink.drain(&mut Vec::new(), &mut |records| outbox.add(records, now));
+        let (fresh, now) = (&mut self.fresh, self.clock.now().timestamp());
+        self.sink.drain(&mut Vec::new(), &mut |records| fresh.add(records, now));
     }
 
     /// Sends all counts; every `repeated`th batch twice, as if the first answer had been lost.
     async fn send(&mut self, repeated: u64) {
         self.collect();
+        let now = self.clock.now().timestamp();
+        let fresh = std::mem::replace(&mut self.fresh, Rollups::fresh(now));
+        self.outbox.add(fresh, now);
         while let Some(batch) = self.outbox.next(self.clock.now().timestamp()) {
             let mut added = self.sums.add(&batch).await.unwrap();
             if batch.number.is_multiple_of(repeated) {

@@ -64,8 +64,8 @@ impl Counted {
         let now = self.now();
         self.sink.drain(&mut Vec::new(), &mut |records| {
             self.sources.memory.add(records, now);
-            lock(&self.outbox).add(records, now);
         });
+        lock(&self.outbox).add(self.sources.memory.collect(now), now);
         let sums = self.sources.sums.as_ref().unwrap();
         sums.reopen(now);
         loop {
