@@ -224,8 +224,12 @@ fn print_json(text: &dyn fmt::Display) -> ExitCode {
 
 /// Writes to standard output. A closed pipe is no error.
 fn write(text: &str) -> ExitCode {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(PROBLEMS),
+    let mut stdout = io::stdout();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format_args!("error: can't write to standard output: {error}"));
+            ExitCode::from(PROBLEMS)
+        }
         Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }

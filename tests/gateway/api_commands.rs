@@ -1,7 +1,8 @@
 //! The commands that use the API, as a person and a script use them: `tollgate quota`, `usage`, `top`, `denials`, `report`, `costs`.
 
-use std::fs;
-use std::process::Output;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -68,7 +69,9 @@ async fn a_quota_is_shown_charged_and_given_back() {
         printed(&tollgate, &consume);
         let table = rows(&printed(&tollgate, &status));
         let [head, daily, booking] = &table[..] else { panic!("{table:?}") };
-        assert_eq!(head, "DOMAIN LIMIT ACCOUNT TIER QUOTA USED REMAINING PERCENT RESET_AT MODE");
+        let columns = "DOMAIN LIMIT ACCOUNT TIER QUOTA USED REMAINING PERCENT RESET_AT MODE \
+                       STATE BONUSES HELD GRACE OVERRIDE";
+        assert_eq!(head, columns);
         assert!(daily.starts_with("shop daily - free 10 2 8 20.0 % 20"), "{daily}");
         assert!(booking.starts_with("shop booking - free 3 2 1 66.66 % 20"), "{booking}");
 
@@ -78,6 +81,9 @@ async fn a_quota_is_shown_charged_and_given_back() {
         let expected =
             "error: `booking` has 1 of the 2 hits (QUOTA_EXCEEDED, status 429); it has them in ";
         assert!(text.starts_with(expected), "{text}");
+        let refused = run(&tollgate, &[&validate[..], &["-o", "json"]].concat());
+        let problem: Value = serde_json::from_slice(&refused.stdout).unwrap();
+        assert_eq!((refused.status.code(), &problem["limit"]), (Some(3), &json!("booking")));
         printed(&tollgate, &["quota", "release", "ann", "1", "-e", "kind=booking"]);
         printed(&tollgate, &validate);
 
@@ -90,6 +96,11 @@ async fn a_quota_is_shown_charged_and_given_back() {
         assert!(csv.starts_with("domain,limit,account,tier,quota,used,"), "{csv}");
         assert!(csv.contains("\nshop,daily,,free,10,1,9,10.0,20"), "{csv}");
 
+        for (hits, state) in [("7", "near"), ("2", "full")] {
+            let consume = ["quota", "consume", "ann", hits, "-o", "csv"];
+            let csv = printed(&tollgate, &consume);
+            assert!(csv.ends_with(&format!(",enforce,{state},0,0,,\n")), "{csv}");
+        }
         printed(&tollgate, &["quota", "reset", "ann", "-e", "kind=booking"]);
         assert!(printed(&tollgate, &status).contains("0.0 %"));
     }
@@ -387,4 +398,30 @@ async fn contexts_and_tokens_come_from_files() {
     // A process that serves ignores these variables.
     assert!(!tollgate.output().contains("TOLLGATE_API"));
     assert!(!text.contains(&token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_standard_output_is_told_and_a_closed_one_is_not() {
+    let tollgate = Tollgate::serve(POLICY, &Store::Embedded).await;
+    let url = format!("http://{}", tollgate.http_address);
+    let run = |arguments: &[&str], stdout: Stdio| {
+        let output =
+            command().env("TOLLGATE_API_URL", &url).args(arguments).stdout(stdout).output();
+        let output = output.unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let full = "error: can't write to standard output: No space left on device (os error 28)\n";
+    let refused = "error: `daily` has 10 of the 11 hits (QUOTA_EXCEEDED, status 429)\n";
+    for format in ["table", "json", "yaml", "csv"] {
+        let status = ["quota", "status", "ann", "-o", format];
+        let validate = ["quota", "validate", "ann", "11", "-o", format];
+        let device = || OpenOptions::new().write(true).open("/dev/full").unwrap().into();
+        assert_eq!(run(&status, device()), (1, full.to_owned()), "{format}");
+        let text = if format == "json" { format!("{full}{refused}") } else { refused.to_owned() };
+        assert_eq!(run(&validate, device()), (3, text), "{format}");
+        // As of `tollgate quota status ann | head -0`.
+        let closed = || Stdio::from(io::pipe().unwrap().1);
+        assert_eq!(run(&status, closed()), (0, String::new()), "{format}");
+        assert_eq!(run(&validate, closed()), (3, refused.to_owned()), "{format}");
+    }
 }

@@ -11,6 +11,7 @@ use super::output::{self, Format};
 use super::question::Question;
 use super::table::remarks;
 use crate::cli::{PROBLEMS, USAGE, complain, write};
+use crate::printable;
 use crate::settings::{AddressParts, ApiAddress};
 
 /// Maximum time for an answer, unless a flag sets another.
@@ -33,7 +34,13 @@ pub fn answer(matches: &ArgMatches, question: fn(&ArgMatches) -> Question) -> Ex
             let written = write(&output::render(format, &value, &question));
             if question.is_in_part(&value) { ExitCode::from(EXCEEDED) } else { written }
         }
-        Err(error) => failed(&error, question.hint),
+        Err(error) => {
+            if let (ClientError::Refused(refusal), Format::Json) = (&error, format) {
+                // Programs read the reason there.
+                write(&printable::json(&format!("{:#}", refusal.problem())));
+            }
+            failed(&error, question.hint)
+        }
     }
 }
 

@@ -122,7 +122,7 @@ impl Client {
             return Ok(Value::Null);
         }
         match serde_json::from_str(&body) {
-            Ok(value) if status.is_success() => Ok(value),
+            Ok(answer @ Value::Object(_)) if status.is_success() => Ok(answer),
             Ok(problem @ Value::Object(_)) => {
                 Err(ClientError::Refused(Refusal { status, problem }))
             }
@@ -176,6 +176,11 @@ fn place(next: &Value) -> Option<String> {
 }
 
 impl Refusal {
+    /// The answer of the API: a problem document.
+    pub fn problem(&self) -> &Value {
+        &self.problem
+    }
+
     /// Whether there is nothing of that name.
     pub fn is_not_found(&self) -> bool {
         self.status == StatusCode::NOT_FOUND

@@ -1,5 +1,6 @@
 //! `tollgate quota`: what a caller has left, whether more would pass, changes of what is spent, and credits.
 
+use std::cmp::Ordering;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -11,7 +12,7 @@ use super::args::{
     object, of_caller, path, text_arg,
 };
 use super::question::Question;
-use super::table::Column;
+use super::table::{Column, WARNING_PERCENT};
 use super::{credits, monitor, usage};
 use crate::cli::USAGE;
 
@@ -115,6 +116,7 @@ fn status(matches: &ArgMatches) -> Question {
         path: path(matches, "quota"),
         query: domain.into_iter().chain(entries).chain(below(matches)).collect(),
         columns: columns(),
+        rows: Some(limits),
         ..Question::default()
     }
 }
@@ -138,6 +140,7 @@ fn change(matches: &ArgMatches, operation: &str) -> Question {
         path: path(matches, &format!("quota/{operation}")),
         body: Some(body.into()),
         columns: columns(),
+        rows: Some(limits),
         ..Question::default()
     }
 }
@@ -175,5 +178,62 @@ fn columns() -> Vec<Column> {
         Column::percent("percent", "/percent"),
         Column::text("reset_at", "/reset_at"),
         Column::text("mode", "/mode"),
+        Column::text("state", "/state"),
+        Column::number("bonuses", "/bonuses"),
+        Column::number("held", "/held"),
+        Column::number("grace", "/grace/left"),
+        Column::text("override", "/override/text"),
     ]
+}
+
+/// The limits of an answer, each with its state, and the end of its override.
+fn limits(answer: &Value) -> Vec<Value> {
+    let mut items = answer["items"].as_array().cloned().unwrap_or_default();
+    for item in &mut items {
+        let state = state(item);
+        let Some(fields) = item.as_object_mut() else { continue };
+        fields.insert("state".to_owned(), state.into());
+        if let Some(one) = fields.get_mut("override") {
+            let until = one["until"].as_str();
+            *one = json!({ "text": until.map_or_else(|| "yes".to_owned(), |at| format!("until {at}")) });
+        }
+    }
+    items
+}
+
+/// Whether a limit is near its end, at it, or overdrawn.
+fn state(limit: &Value) -> &'static str {
+    let number = |name: &str| limit[name].as_u64().unwrap_or_default();
+    let percent = limit["percent"].as_f64().unwrap_or_default();
+    match number("used").cmp(&number("quota")) {
+        Ordering::Greater => "over",
+        Ordering::Equal => "full",
+        Ordering::Less if WARNING_PERCENT <= percent => "near",
+        Ordering::Less => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_has_its_state_and_the_end_of_its_override() {
+        let check = |item: Value, state: &str, text: Option<&str>| {
+            let rows = limits(&json!({ "items": [item] }));
+            let [row] = &rows[..] else { panic!("{rows:?}") };
+            assert_eq!((&row["state"], row["override"]["text"].as_str()), (&json!(state), text));
+        };
+        check(json!({ "quota": 10, "used": 7, "percent": 70.0 }), "", None);
+        check(json!({ "quota": 10, "used": 8, "percent": 80.0 }), "near", None);
+        check(json!({ "quota": 10, "used": 10, "percent": 100.0 }), "full", None);
+        check(json!({ "quota": 10, "used": 11, "percent": 110.0 }), "over", None);
+        let ever = json!({ "quota": 0, "used": 0, "percent": 100.0, "override": {} });
+        check(ever, "full", Some("yes"));
+        let until = json!({ "quota": 9, "used": 0, "percent": 0.0, "override": { "until": "2026-12-31T00:00:00Z" } });
+        check(until, "", Some("until 2026-12-31T00:00:00Z"));
+        // Of something else than a Tollgate.
+        assert!(limits(&json!({})).is_empty());
+        assert_eq!(limits(&json!({ "items": [7] })), [json!(7)]);
+    }
 }

@@ -10,7 +10,7 @@ use crate::cli::money::money;
 use crate::printable;
 
 /// From this percentage on a limit is shown as nearly used up, and from the second as used up.
-const WARNING_PERCENT: f64 = 80.0;
+pub const WARNING_PERCENT: f64 = 80.0;
 const CRITICAL_PERCENT: f64 = 95.0;
 
 /// A column: its name, and where its value is in an item (RFC 6901).

@@ -84,7 +84,9 @@ impl Subjects {
         for name in names.iter().take(CALLERS_MAX) {
             match items(client, &format!("/v1/callers/{}/quota", segment(name)), entries) {
                 Ok(items) => limits.extend(items.into_iter().map(|mut item| {
-                    item["caller"] = Value::from(name.as_str());
+                    if let Some(fields) = item.as_object_mut() {
+                        fields.insert("caller".to_owned(), name.as_str().into());
+                    }
                     item
                 })),
                 // A name without limits.
