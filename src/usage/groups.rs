@@ -4,6 +4,7 @@
 //! rows, and that of a caller once for its rows in a minute, hour or day. A row is then a few numbers.
 
 use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeSet;
 use std::hash::RandomState as AttackSafe;
 use std::ops::Range;
 use std::sync::Arc;
@@ -110,7 +111,12 @@ impl Groups {
         let has = |(dimension, name): &(Dimension, String)| {
             *dimension != Dimension::Caller || caller == RowName::Name(name)
         };
-        if !self.query.filters.iter().all(has) {
+        let is_asked = |names: &BTreeSet<String>| match caller {
+            RowName::Name(name) => names.contains(name),
+            RowName::None | RowName::Other => false,
+        };
+        if !self.query.filters.iter().all(has) || !self.query.callers.as_ref().is_none_or(is_asked)
+        {
             return None;
         }
         if self.callers_at.is_none() {

@@ -1,35 +1,48 @@
-//! The tier that a caller last had, from the sums of its usage.
+//! The tiers that callers last had, from the sums of their usage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Dimension, Granularity, Page, UsageQuery, View};
 use crate::clock::Timestamp;
 
-/// Tiers of a caller that are looked at, by domain.
+/// Tiers of a caller that are looked at, by domain; on average, of several callers.
 const GROUPS_MAX: usize = 1_000;
 
-/// The tiers under which a caller was counted in the last 31 days, by domain.
-pub fn last_tiers_query(caller: &str, now: Timestamp) -> UsageQuery {
+/// By caller, its tiers by domain.
+pub type LastTiers = BTreeMap<String, BTreeMap<String, String>>;
+
+/// The tiers under which callers were counted in the last 31 days, by domain.
+pub fn last_tiers_query(callers: BTreeSet<String>, now: Timestamp) -> UsageQuery {
     let granularity = Granularity::Day;
     UsageQuery {
-        group_by: vec![Dimension::Domain, Dimension::Tier],
+        group_by: vec![Dimension::Caller, Dimension::Domain, Dimension::Tier],
         named_only: true,
-        filters: vec![(Dimension::Caller, caller.to_owned())],
-        range: 0..GROUPS_MAX,
+        range: 0..GROUPS_MAX * callers.len(),
+        callers: Some(callers),
         ..UsageQuery::since(View::Requests, granularity, granularity.oldest(now))
     }
 }
 
-/// The tier of the last request of the caller by domain, from the page of the query; only tiers that `is_known` of a domain.
-pub fn last_tiers(page: &Page, is_known: impl Fn(&str, &str) -> bool) -> BTreeMap<String, String> {
-    let mut last: BTreeMap<&str, (Timestamp, &str)> = BTreeMap::new();
+/// The tier of the last request of each caller by domain, from the page of the query; only tiers that `is_known` for a caller, a
+/// domain and the tier.
+pub fn last_tiers(page: &Page, is_known: impl Fn(&str, &str, &str) -> bool) -> LastTiers {
+    let mut last: BTreeMap<(&str, &str), (Timestamp, &str)> = BTreeMap::new();
     for (group, total) in &page.groups {
-        let [domain, tier] = &group.names[..] else { continue };
-        let (Some(domain), Some(tier)) = (domain.text(), tier.text()) else { continue };
+        let [caller, domain, tier] = &group.names[..] else { continue };
+        let (Some(caller), Some(domain), Some(tier)) = (caller.text(), domain.text(), tier.text())
+        else {
+            continue;
+        };
         let at = total.counts.last_at;
-        if is_known(domain, tier) && last.get(domain).is_none_or(|(before, _)| *before < at) {
-            last.insert(domain, (at, tier));
+        let is_later = last.get(&(caller, domain)).is_none_or(|(before, _)| *before < at);
+        if is_known(caller, domain, tier) && is_later {
+            last.insert((caller, domain), (at, tier));
         }
     }
-    last.into_iter().map(|(domain, (_, tier))| (domain.to_owned(), tier.to_owned())).collect()
+    let mut tiers = LastTiers::new();
+    for ((caller, domain), (_, tier)) in last {
+        let of_caller = tiers.entry(caller.to_owned()).or_default();
+        of_caller.insert(domain.to_owned(), tier.to_owned());
+    }
+    tiers
 }

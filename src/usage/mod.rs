@@ -22,7 +22,7 @@ mod stored;
 
 pub use counts::{Counts, SpendTotal, Total};
 pub use granularity::Granularity;
-pub use last_tier::{last_tiers, last_tiers_query};
+pub use last_tier::{LastTiers, last_tiers, last_tiers_query};
 pub use memory::UsageMemory;
 pub use outbox::{Outbox, periods_with_callers};
 pub use query::{Dimension, Group, GroupName, Page, Rank, UsageQuery, View};

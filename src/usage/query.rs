@@ -1,5 +1,6 @@
 //! Queries of usage: the kind of sums, their time, dimensions and order.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::clock::Timestamp;
@@ -62,6 +63,8 @@ pub struct UsageQuery {
     pub currency: Option<String>,
     /// Only rows with these names.
     pub filters: Vec<(Dimension, String)>,
+    /// Only rows of these callers; None: of all. A store reads only these, so they should be as few as a page has.
+    pub callers: Option<BTreeSet<String>>,
     pub rank: Rank,
     /// The range of the groups to return.
     pub range: Range<usize>,
@@ -109,6 +112,7 @@ impl UsageQuery {
             named_only: false,
             currency: None,
             filters: Vec::new(),
+            callers: None,
             rank: Rank::Group,
             range: 0..usize::MAX,
         }

@@ -43,10 +43,11 @@ impl UsageQuery {
 
     fn callers(&self) -> CallersAsked {
         let filter = self.filters.iter().find(|(dimension, _)| *dimension == Dimension::Caller);
-        match filter {
-            Some((_, name)) => CallersAsked::One(name.clone()),
-            None if self.group_by.contains(&Dimension::Caller) => CallersAsked::Each,
-            None => CallersAsked::Totals,
+        match (filter, &self.callers) {
+            (Some((_, name)), _) => CallersAsked::Named(vec![name.clone()]),
+            (None, Some(names)) => CallersAsked::Named(names.iter().cloned().collect()),
+            (None, None) if self.group_by.contains(&Dimension::Caller) => CallersAsked::Each,
+            (None, None) => CallersAsked::Totals,
         }
     }
 }

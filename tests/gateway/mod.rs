@@ -22,6 +22,7 @@ mod key_prefixes;
 mod modes;
 mod monitor;
 mod month;
+mod over;
 mod overlays;
 mod overload;
 mod providers;

@@ -17,7 +17,7 @@ use tollgate::store::{FileSums, SumsStore};
 
 use crate::support::PATIENCE;
 use crate::support::cluster::Cluster;
-use crate::support::redis::{Connected, Server, query};
+use crate::support::redis::{Connected, Server, calls, query};
 use crate::support::sums::SumsAnswer;
 
 const NOW: Timestamp = Timestamp::from_ms(1_000);
@@ -145,9 +145,9 @@ async fn check_once(Kept { sums, redis, .. }: &Kept) {
     let ann = ("Callers ann {x} =", "r=a3e3T12 s=a1");
     let each = expected(&[("Names r", "=d|request"), ("Nameless r", "=a1T10"), ann]);
     assert_eq!(reported(sums, DAY, CallersAsked::Each).await, each);
-    let one = CallersAsked::One("ann {x} =".to_owned());
+    let one = CallersAsked::Named(vec!["ann {x} =".to_owned()]);
     assert_eq!(reported(sums, DAY, one).await, expected(&[("Names r", "=d|request"), ann]));
-    let nobody = CallersAsked::One("ann".to_owned());
+    let nobody = CallersAsked::Named(vec!["ann".to_owned()]);
     assert_eq!(reported(sums, HOUR, nobody).await, BTreeMap::new());
 }
 
@@ -210,11 +210,21 @@ async fn check_callers(sums: &SumsStore) {
     assert_eq!(day.len() as u64, CALLERS);
     assert_eq!(day.values().map(|sums| requests(sums)).sum::<u64>(), total);
     for caller in [0, 1, CALLERS - 1] {
-        let of = CallersAsked::One(name(caller));
+        let of = CallersAsked::Named(vec![name(caller)]);
         let expected = format!("r=a{}", 2 * weight(caller));
         assert_eq!(reported(sums, DAY, of).await[&format!("Callers {}", name(caller))], expected);
     }
     let hour = reported(sums, HOUR, CallersAsked::Each).await;
+    // Most of a page are beyond the first hashes of the day, and some are nobody.
+    let page: Vec<u64> = (CALLERS - 800..CALLERS + 200).step_by(2).collect();
+    for (period, each) in [(DAY, &day), (HOUR, &hour)] {
+        let field = |caller: &u64| format!("Callers {}", name(*caller));
+        let known = |caller: &u64| Some((field(caller), each.get(&field(caller))?.clone()));
+        let expected: BTreeMap<_, _> = page.iter().filter_map(known).collect();
+        let named = CallersAsked::Named(page.iter().map(|caller| name(*caller)).collect());
+        assert_eq!(reported(sums, period, named).await, expected, "{period}");
+    }
+    assert_eq!(reported(sums, DAY, CallersAsked::Named(Vec::new())).await, BTreeMap::new());
     assert_eq!(hour.values().map(|sums| requests(sums)).sum::<u64>(), total);
     let kept = hour.keys().filter(|field| field.starts_with("Callers ")).count();
     assert!((10_000..=16_000).contains(&kept), "{kept}");
@@ -223,6 +233,39 @@ async fn check_callers(sums: &SumsStore) {
     };
     assert!((0..CALLERS).step_by(100).all(|caller| is_kept(&caller)), "the busy ones are whole");
     assert!(requests(&hour["Others r"]) > 10_000);
+}
+
+/// Not for each caller; and where the first hashes were never full, the others are not read.
+#[tokio::test]
+async fn a_page_of_callers_is_read_with_a_command_for_each_of_their_hashes() {
+    const PAGE: usize = 500;
+    let Some(server) = Server::start(&[]) else { return };
+    let connected = Connected::open(&server.url()).await;
+    let sums = SumsStore::Redis(connected.store.sums());
+    let day = |number| SumsPeriod { kind: 'd', number };
+    let name = |caller: usize| format!("caller-{caller}");
+    let mut raw = server.raw().await;
+    for (number, callers, hashes) in [(1, PAGE, 64), (2, 20_000, 64 + PAGE as u64)] {
+        let all: Vec<usize> = (0..callers).collect();
+        for (chunk, callers) in (1..).zip(all.chunks(1_000)) {
+            let of = |caller: &usize| entry(SumsTable::Callers, &name(*caller), "r=a1");
+            let entries = callers.iter().map(of).collect();
+            sums.add(&batch(day(number), chunk, entries)).await.unwrap();
+        }
+        // Of a month, most days have no sums.
+        let periods = (0..31).map(|before| day(40 * number - before)).chain([day(number)]);
+        let page = (0..PAGE).map(|caller| name(caller * callers / PAGE)).collect();
+        let callers = CallersAsked::Named(page);
+        let question = SumsQuestion { periods: periods.collect(), names: Vec::new(), callers };
+        let mut counts = || ["hlen", "hmget", "exists", "hget"].map(|one| calls(&mut raw, one));
+        let before = counts();
+        let answer = sums.ask(&question, SumsAnswer::default()).await.unwrap();
+        assert_eq!(answer.sums.len(), PAGE);
+        let after = counts();
+        let [hlen, hmget, exists, hget] = std::array::from_fn(|at| after[at] - before[at]);
+        assert_eq!((hlen, exists, hget), (32, 1, 0));
+        assert!((64..=hashes).contains(&hmget), "{hmget}");
+    }
 }
 
 /// One connection is for all periods of a server, in several windows of hashes.

@@ -1,6 +1,6 @@
 //! When limits of the busiest callers will be used up: the rule `forecast`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +75,10 @@ async fn limits_left(
     let [days, hours] = SpentPast::queries(name, now);
     let past = SpentPast::new([&read(days).await?, &read(hours).await?]);
     let tier = match &domain.classes.tier_key {
-        Some(_) => last_tier(&read(last_tiers_query(name, now)).await?, domain),
+        Some(_) => {
+            let question = last_tiers_query(BTreeSet::from([name.clone()]), now);
+            last_tier(&read(question).await?, (domain, name))
+        }
         None => None,
     };
     let mut soonest: BTreeMap<String, Duration> = BTreeMap::new();
@@ -89,10 +92,11 @@ async fn limits_left(
     Ok(soonest)
 }
 
-fn last_tier(page: &Page, domain: &Domain) -> Option<String> {
-    let is_known =
-        |name: &str, tier: &str| domain.name == name && domain.classes.tier(tier).is_some();
-    last_tiers(page, is_known).remove(&domain.name)
+fn last_tier(page: &Page, (domain, caller): (&Domain, &str)) -> Option<String> {
+    let is_known = |_: &str, name: &str, tier: &str| {
+        domain.name == name && domain.classes.tier(tier).is_some()
+    };
+    last_tiers(page, is_known).remove(caller)?.remove(&domain.name)
 }
 
 /// The entries of the caller alone, and those that lead on to the rules below.

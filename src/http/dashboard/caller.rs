@@ -6,7 +6,7 @@ use super::failure::Failure;
 use crate::clock::Timestamp;
 use crate::http::edge::Edge;
 use crate::http::problem::Problem;
-use crate::http::quota::{QuotaItem, QuotaParams, standing};
+use crate::http::quota::{QuotaItem, QuotaParams, Target, standing};
 use crate::http::usage::{DenialItem, ForecastItem, UsageItem, answer, forecasts};
 use crate::policy::{CallerForm, check_caller_name};
 use crate::usage::{Dimension, Granularity, Rank, UsageQuery, View};
@@ -146,7 +146,8 @@ impl TierTable {
 pub async fn limits(edge: &Edge, name: &str) -> Result<Vec<QuotaItem>, String> {
     let target =
         QuotaParams::default().target(name.to_owned()).map_err(|problem| problem.detail)?;
-    let limits = standing(edge, target).await.map_err(|problem| problem.detail)?;
+    let target = Target::resolve(edge, target).await;
+    let limits = standing(edge, &target).await.map_err(|problem| problem.detail)?;
     Ok(limits.into_body().items)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::clock::Timestamp;
 use crate::http::edge::Edge;
-use crate::http::quota::{QuotaItem, QuotaParams, standing};
+use crate::http::quota::{QuotaItem, QuotaParams, Target, standing};
 use crate::http::usage::{UsageItem, answer};
 use crate::usage::{Dimension, Granularity, Rank, UsageQuery, View};
 
@@ -28,13 +28,13 @@ pub struct NearCaller {
 pub async fn callers(edge: &Edge) -> Result<Vec<NearCaller>, String> {
     let names = busiest(edge, CALLERS_MAX).await?;
     let mut near = Vec::new();
-    for name in names {
-        let Ok(target) = QuotaParams::default().target(name.clone()) else { continue };
+    let targets = names.into_iter().filter_map(|name| QuotaParams::default().target(name).ok());
+    for target in Target::resolve_all(edge, targets.collect()).await {
         // A name without limits.
-        let Ok(limits) = standing(edge, target).await else { continue };
+        let Ok(limits) = standing(edge, &target).await else { continue };
         let items = limits.into_body().items.into_iter();
         let items = items.filter(|item| NEAR_PERCENT <= item.percent && item.is_own());
-        near.extend(items.map(|limit| NearCaller { name: name.clone(), limit }));
+        near.extend(items.map(|limit| NearCaller { name: target.caller().to_owned(), limit }));
     }
     near.sort_by(|one, other| other.limit.percent.total_cmp(&one.limit.percent));
     Ok(near)

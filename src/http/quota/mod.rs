@@ -107,15 +107,14 @@ async fn show(
     UrlQuery(params): UrlQuery<QuotaParams>,
 ) -> Result<Limits, Problem> {
     by.principal.may_read(Some(&name))?;
-    standing(&edge, params.target(name)?).await
+    standing(&edge, &Target::resolve(&edge, params.target(name)?).await).await
 }
 
 /// How the limits of a caller stand.
 ///
 /// # Errors
 /// If no limit applies to it, or the store is unavailable.
-pub async fn standing(edge: &Edge, asked: AskedTarget) -> Result<Limits, Problem> {
-    let target = &Target::resolve(edge, asked).await;
+pub async fn standing(edge: &Edge, target: &Target) -> Result<Limits, Problem> {
     let snapshot = edge.engine.snapshot();
     let mut previews = Vec::new();
     for request in &target.requests(&snapshot, LOOK)? {

@@ -95,8 +95,10 @@ pub async fn list(
     let mut unmet = None;
     let mut has_met = !has_entries;
     let mut items = Vec::new();
-    for (name, _) in page.callers {
-        let target = Target::resolve(&edge, asked.clone().target(name.clone())?).await;
+    let callers = page.callers.into_iter();
+    let targets = callers.map(|(name, _)| asked.clone().target(name)).collect::<Result<_, _>>()?;
+    for target in Target::resolve_all(&edge, targets).await {
+        let name = target.caller();
         let mut previews = Vec::new();
         for request in &target.requests(&snapshot, LOOK)? {
             let preview = edge.engine.preview(&snapshot, request).await;
@@ -106,16 +108,16 @@ pub async fn list(
             }
             previews.push(preview);
         }
-        has_met = has_met || QuotaItem::all(&name, &previews).next().is_some();
+        has_met = has_met || QuotaItem::all(name, &previews).next().is_some();
         if !has_met {
             let mut domains = previews.iter().filter_map(|preview| preview.verdict.policy);
             unmet = domains.find_map(|domain| target.unknown_entry(domain));
         }
-        let of_caller = QuotaItem::all(&name, &previews)
+        let of_caller = QuotaItem::all(name, &previews)
             .filter(|item| item.is_own() && mode.is_none_or(|mode| mode == item.mode()));
         items.extend(of_caller.filter_map(|limit| {
             let over = limit.over()?;
-            Some(OverItem { caller: name.clone(), over, limit })
+            Some(OverItem { caller: name.to_owned(), over, limit })
         }));
     }
     match unmet {

@@ -15,10 +15,13 @@ use crate::http::usage::read;
 use crate::limit::Hits;
 use crate::policy::{Domain, Lineage};
 use crate::store::StoreWait;
-use crate::usage::{last_tiers, last_tiers_query};
+use crate::usage::{LastTiers, last_tiers, last_tiers_query};
 
 /// How long usage may take to tell the tier. Then the policy's default applies.
 const LAST_TIER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long it may take to tell those of a page of callers.
+const LAST_TIERS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Descriptors of a domain whose limits one quota shows.
 const PATHS_MAX: usize = 64;
@@ -44,8 +47,19 @@ impl Target {
     /// What is asked about, with the tiers that its caller last had in the domains where neither its entries nor the directory
     /// say the tier.
     pub async fn resolve(edge: &Edge, asked: AskedTarget) -> Self {
-        let last_tiers = tiers_of(edge, &asked).await;
+        let mut tiers = tiers_of(edge, std::slice::from_ref(&asked)).await;
+        let last_tiers = tiers.remove(asked.caller()).unwrap_or_default();
         Self { asked, last_tiers }
+    }
+
+    /// The same of a page of callers, with one question to usage; each of them is asked about once.
+    pub async fn resolve_all(edge: &Edge, asked: Vec<AskedTarget>) -> Vec<Self> {
+        let mut tiers = tiers_of(edge, &asked).await;
+        let resolved = asked.into_iter().map(|asked| {
+            let last_tiers = tiers.remove(asked.caller()).unwrap_or_default();
+            Self { asked, last_tiers }
+        });
+        resolved.collect()
     }
 
     /// The request of the caller for so many hits in each domain that is meant.
@@ -118,35 +132,46 @@ pub fn check_rules(asked: AskedTarget, hits: Hits, snapshot: &Snapshot) -> Resul
     }
 }
 
-/// The tiers that the caller last had, by domain.
-async fn tiers_of(edge: &Edge, asked: &AskedTarget) -> BTreeMap<String, String> {
+/// The tiers that callers last had, each in the domains where nothing else says its tier.
+async fn tiers_of(edge: &Edge, asked: &[AskedTarget]) -> LastTiers {
+    if edge.api.usage.is_none() {
+        return LastTiers::new();
+    }
     let policies = edge.engine.policies();
-    let mut domains = asked.domains_without_tier(&policies);
-    if domains.is_empty() || edge.api.usage.is_none() {
-        return BTreeMap::new();
+    let mut lacking: BTreeMap<&str, Vec<&Domain>> = BTreeMap::new();
+    for one in asked {
+        let mut domains = one.domains_without_tier(&policies);
+        if domains.is_empty() {
+            continue;
+        }
+        let directory = edge.engine.directory();
+        let lineage = match directory.cached(one.caller()) {
+            Some(lineage) => lineage,
+            None => directory.lineage(one.caller(), StoreWait::patient()).await,
+        };
+        domains.retain(|domain| !has_tier(&lineage, domain));
+        if !domains.is_empty() {
+            lacking.insert(one.caller(), domains);
+        }
     }
-    let directory = edge.engine.directory();
-    let lineage = match directory.cached(asked.caller()) {
-        Some(lineage) => lineage,
-        None => directory.lineage(asked.caller(), StoreWait::patient()).await,
-    };
-    domains.retain(|domain| !has_tier(&lineage, domain));
-    if domains.is_empty() {
-        return BTreeMap::new();
+    if lacking.is_empty() {
+        return LastTiers::new();
     }
-    let question = last_tiers_query(asked.caller(), edge.engine.now());
+    let callers = lacking.keys().map(|caller| (*caller).to_owned()).collect();
+    let question = last_tiers_query(callers, edge.engine.now());
+    let patience = if lacking.len() == 1 { LAST_TIER_TIMEOUT } else { LAST_TIERS_TIMEOUT };
     // Without an answer, the default applies, as without usage; the answer says so.
-    match timeout(LAST_TIER_TIMEOUT, read(edge, question)).await {
+    match timeout(patience, read(edge, question)).await {
         Ok(Ok(reading)) => {
             // A tier that the policy no longer has can't be that of the next request.
-            let is_known = |name: &str, tier: &str| {
-                domains
-                    .iter()
-                    .any(|domain| domain.name == name && domain.classes.tier(tier).is_some())
+            let is_known = |caller: &str, name: &str, tier: &str| {
+                let has =
+                    |domain: &&Domain| domain.name == name && domain.classes.tier(tier).is_some();
+                lacking.get(caller).is_some_and(|domains| domains.iter().any(has))
             };
             last_tiers(&reading.page, is_known)
         }
-        _ => BTreeMap::new(),
+        _ => LastTiers::new(),
     }
 }
 

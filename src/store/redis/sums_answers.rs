@@ -1,5 +1,6 @@
 //! Answers questions about sums from the tables of their periods.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::redis::Cmd;
@@ -7,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::hash_reader::HashReader;
 use super::link::Link;
-use super::sums_keys::{SHARD_CALLERS_MAX, SHARDS, SPILL_SHARDS, suffix};
+use super::sums_keys::{SHARD_CALLERS_MAX, SHARDS, SPILL_SHARDS, shard, spill, suffix};
 use super::sums_link::SumsLink;
 use crate::store::sums::{
     BytesRead, CallersAsked, SumsError, SumsPeriod, SumsQuestion, SumsReader, SumsTable,
@@ -65,7 +66,11 @@ impl SumsAnswers {
         }
         match &question.callers {
             CallersAsked::Totals => answer.read_totals(periods).await?,
-            CallersAsked::One(caller) => answer.read_one(periods, caller).await?,
+            CallersAsked::Named(callers) => match callers.as_slice() {
+                [] => {}
+                [caller] => answer.read_one(periods, caller).await?,
+                callers => answer.read_named(periods, callers).await?,
+            },
             CallersAsked::Each => {
                 let _reading = self.readers.acquire().await;
                 answer.read_callers(periods).await?;
@@ -113,12 +118,67 @@ impl<R: SumsReader> Answer<'_, R> {
         Ok(())
     }
 
-    async fn read_callers(&mut self, periods: &[SumsPeriod]) -> Result<(), SumsError> {
-        // Most periods of a long range may be empty, and reading their hashes would take long.
+    /// Reads callers with a command for each hash that may have some of them.
+    async fn read_named(
+        &mut self,
+        periods: &[SumsPeriod],
+        callers: &[String],
+    ) -> Result<(), SumsError> {
+        let (first, more) = (by_hash(callers, shard), by_hash(callers, spill));
+        let alive = self.alive(periods).await?;
+        for period in &alive {
+            self.read_fields(*period, &first).await?;
+        }
+        // Most periods have no more callers than the first hashes hold.
+        let exist = |period: &SumsPeriod| {
+            let mut command = Cmd::new();
+            command.arg("EXISTS");
+            for suffix in more.keys() {
+                command.arg(self.link.key(*period, suffix));
+            }
+            (*period, command)
+        };
+        let found: Vec<(SumsPeriod, u64)> =
+            self.link.read(alive.iter().map(exist).collect()).await?;
+        for (period, _) in found.into_iter().filter(|(_, found)| *found != 0) {
+            self.read_fields(period, &more).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads callers of a period from their hashes, which are named by their suffixes.
+    async fn read_fields(
+        &mut self,
+        period: SumsPeriod,
+        hashes: &BTreeMap<String, Vec<&str>>,
+    ) -> Result<(), SumsError> {
+        let command = |(suffix, callers): (&String, &Vec<&str>)| {
+            let (period, mut command) = self.command("HMGET", period, suffix);
+            command.arg(callers);
+            (period, command)
+        };
+        let found: Vec<(SumsPeriod, Vec<Option<String>>)> =
+            self.link.read(hashes.iter().map(command).collect()).await?;
+        for (callers, (_, found)) in hashes.values().zip(found) {
+            for (caller, sums) in callers.iter().zip(found) {
+                if let Some(sums) = sums {
+                    self.read((period, SumsTable::Callers), caller, &sums)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The periods that have sums. Most of a long range may have none, and reading their hashes would take long.
+    async fn alive(&self, periods: &[SumsPeriod]) -> Result<Vec<SumsPeriod>, SumsError> {
         let commands = periods.iter().map(|period| self.command("HLEN", *period, "b")).collect();
         let lens: Vec<(SumsPeriod, usize)> = self.link.read(commands).await?;
-        let alive = lens.into_iter().filter(|(_, len)| *len != 0).map(|(period, _)| period);
-        for (link, periods) in self.by_server(alive)? {
+        Ok(lens.into_iter().filter(|(_, len)| *len != 0).map(|(period, _)| period).collect())
+    }
+
+    async fn read_callers(&mut self, periods: &[SumsPeriod]) -> Result<(), SumsError> {
+        let alive = self.alive(periods).await?;
+        for (link, periods) in self.by_server(alive.into_iter())? {
             let mut server = HashReader::connect(link).await?;
             let mut hashes = Hashes::default();
             for period in &periods {
@@ -186,6 +246,15 @@ impl<R: SumsReader> Answer<'_, R> {
         self.bytes.count(field, sums)?;
         self.reader.sums(of, field, sums)
     }
+}
+
+/// Callers by the suffix of the hash that they are in.
+fn by_hash(callers: &[String], suffix: impl Fn(&str) -> String) -> BTreeMap<String, Vec<&str>> {
+    let mut hashes: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for caller in callers {
+        hashes.entry(suffix(caller)).or_default().push(caller);
+    }
+    hashes
 }
 
 impl Hashes {

@@ -21,7 +21,11 @@ pub fn read(
     let tables: &[SumsTable] = match &question.callers {
         CallersAsked::Totals => &[SumsTable::Totals],
         CallersAsked::Each => &[SumsTable::Nameless, SumsTable::Others, SumsTable::Callers],
-        CallersAsked::One(_) => &[],
+        CallersAsked::Named(_) => &[],
+    };
+    let named: &[String] = match &question.callers {
+        CallersAsked::Named(names) => names,
+        CallersAsked::Totals | CallersAsked::Each => &[],
     };
     for period in &question.names {
         let read = visit(&sums, *period, SumsTable::Names, |name, meaning| {
@@ -37,11 +41,12 @@ pub fn read(
             bytes.count(field, sums)?;
             reader.sums((*period, table), field, sums)
         };
-        if let CallersAsked::One(caller) = &question.callers
-            && let Some(sums) = sums.get(key(*period, SumsTable::Callers, caller))?
-            && let full @ Err(_) = read(SumsTable::Callers, caller, sums.value())
-        {
-            return Ok(full);
+        for caller in named {
+            if let Some(sums) = sums.get(key(*period, SumsTable::Callers, caller))?
+                && let full @ Err(_) = read(SumsTable::Callers, caller, sums.value())
+            {
+                return Ok(full);
+            }
         }
         for table in tables {
             let read = visit(&sums, *period, *table, |field, sums| read(*table, field, sums))?;

@@ -98,7 +98,8 @@ pub enum CallersAsked {
     Totals,
     /// Each caller, those without a name and the others included.
     Each,
-    One(String),
+    /// Those with these names, each once: a few, such as a page of them.
+    Named(Vec<String>),
 }
 
 /// A question.
