@@ -4,6 +4,7 @@
 //! makes batches for a store of sums that outlives the process, and `stored.rs` reads them back for the same queries.
 
 mod bucket;
+mod busy;
 mod code;
 mod counts;
 pub mod forecast;

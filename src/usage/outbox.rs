@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::store::sums::{CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsPeriod, SumsTable};
 
 use super::bucket::{Bucket, RowName};
+use super::busy::BusyCallers;
 use super::code::{SeriesRef, series_ref, write_counts, write_series};
 use super::counts::Counts;
 use super::granularity::Granularity;
@@ -36,6 +37,7 @@ pub struct Outbox {
     /// Days with a confirmed batch.
     begun: BTreeSet<SumsPeriod>,
     is_failing: bool,
+    busy: BusyCallers,
 }
 
 /// The texts of the series of a table, and their short names.
@@ -55,6 +57,7 @@ impl Outbox {
             named: BTreeMap::new(),
             begun: BTreeSet::new(),
             is_failing: false,
+            busy: BusyCallers::new(),
         }
     }
 
@@ -129,7 +132,8 @@ impl Outbox {
         for granularity in [Granularity::Day, Granularity::Hour, Granularity::Minute] {
             let all = counted.buckets(granularity, Timestamp::default(), Timestamp::MAX);
             for (start, bucket) in all {
-                let mut entries = names.entries(bucket, granularity, start);
+                let busy = (granularity == Granularity::Hour).then_some(&mut self.busy);
+                let mut entries = names.entries(bucket, (granularity, start), busy);
                 let period = period(granularity, start);
                 if granularity == Granularity::Day {
                     let known = self.named.entry(period).or_default();
@@ -169,35 +173,36 @@ impl Outbox {
 }
 
 impl Names<'_> {
-    /// The additions of a bucket to its period.
+    /// The additions of a bucket to its period. Of an hour, callers that are not busy are added to the others.
     fn entries(
         &mut self,
         bucket: &Bucket,
-        granularity: Granularity,
-        start: Timestamp,
+        (granularity, start): (Granularity, Timestamp),
+        mut busy: Option<&mut BusyCallers>,
     ) -> Vec<SumsEntry> {
-        let mut totals: BTreeMap<SeriesId, Counts> = BTreeMap::new();
-        let mut entries = Vec::new();
+        let mut tables = [SumsTable::Totals, SumsTable::Nameless, SumsTable::Others]
+            .map(|table| (table, BTreeMap::<SeriesId, Counts>::new()));
+        let [totals, nameless, others] = &mut tables;
+        let add = |(_, sums): &mut (_, BTreeMap<SeriesId, Counts>), id, counts: &Counts| {
+            sums.entry(id).or_default().add(counts);
+        };
         for (caller, series, counts) in bucket.rows() {
-            totals.entry(series).or_default().add(counts);
-            let table = match caller {
-                RowName::Name(_) => continue,
-                RowName::None => SumsTable::Nameless,
-                RowName::Other => SumsTable::Others,
-            };
-            if granularity.has_callers()
-                && let Some(name) = self.name(series)
-            {
-                let field = name.to_owned();
-                entries.push(SumsEntry { table, field, sums: nameless(counts, start) });
+            add(totals, series, counts);
+            match caller {
+                RowName::Name(_) => {}
+                RowName::None if granularity.has_callers() => add(nameless, series, counts),
+                RowName::None => {}
+                RowName::Other => add(others, series, counts),
             }
         }
-        for (series, counts) in totals {
-            let Some(name) = self.name(series) else { continue };
-            let (field, sums) = (name.to_owned(), nameless(&counts, start));
-            entries.push(SumsEntry { table: SumsTable::Totals, field, sums });
-        }
+        let mut named = Vec::new();
         for (caller, rows) in bucket.callers() {
+            let requests = rows.iter().map(|(_, counts)| counts.requests).max();
+            let requests = requests.unwrap_or_default();
+            if busy.as_mut().is_some_and(|busy| !busy.admits(start, caller, requests)) {
+                rows.iter().for_each(|(series, counts)| add(others, *series, counts));
+                continue;
+            }
             let mut sums = String::new();
             for (series, counts) in rows {
                 let Some(name) = self.name(*series) else { continue };
@@ -205,8 +210,19 @@ impl Names<'_> {
                 sums.extend([separator, name, "="]);
                 write_counts(&mut sums, counts, start);
             }
-            entries.push(SumsEntry { table: SumsTable::Callers, field: caller.to_owned(), sums });
+            named.push(SumsEntry { table: SumsTable::Callers, field: caller.to_owned(), sums });
         }
+        let mut entries = Vec::new();
+        for (table, (series, counts)) in tables
+            .into_iter()
+            .flat_map(|(table, sums)| sums.into_iter().map(move |sum| (table, sum)))
+        {
+            let Some(name) = self.name(series) else { continue };
+            let (field, mut sums) = (name.to_owned(), "=".to_owned());
+            write_counts(&mut sums, &counts, start);
+            entries.push(SumsEntry { table, field, sums });
+        }
+        entries.extend(named);
         entries
     }
 
@@ -228,13 +244,6 @@ impl Names<'_> {
         }
         self.known.get(&id).map(|(name, _)| &**name)
     }
-}
-
-/// The sums of a field that has one.
-fn nameless(counts: &Counts, start: Timestamp) -> String {
-    let mut sums = "=".to_owned();
-    write_counts(&mut sums, counts, start);
-    sums
 }
 
 /// All periods that are kept and have callers.
