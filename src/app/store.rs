@@ -68,7 +68,7 @@ pub fn build(settings: &Settings, metrics: &Metrics, now: Timestamp) -> anyhow::
         let store = AnyStore::Memory(memory);
         let directory = match files {
             Some(files) => files,
-            None => Directory::Embedded(embedded_directory(settings)?),
+            None => Directory::Embedded(embedded_directory(settings)?.into()),
         };
         let sums = file_sums(settings, metrics, now);
         return Ok(Stores {

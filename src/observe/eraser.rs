@@ -33,9 +33,6 @@ const DRAINED: Duration = Duration::from_millis(150);
 /// How often to ask for erasures of other sidecars.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often a sidecar says again which salt its audit log has.
-const SALT_INTERVAL: Duration = Duration::from_secs(3_600);
-
 /// Where data of callers is kept.
 #[derive(Clone, Debug, Default)]
 pub struct CallerData {
@@ -162,14 +159,13 @@ impl Eraser {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known = BTreeMap::new();
-        let mut shared_at = None;
         pin!(shutdown);
         loop {
             select! {
                 () = &mut shutdown => return,
                 _ = ticks.tick() => {
                     let now = clock.now().timestamp();
-                    self.share_salt(&mut shared_at, now).await;
+                    self.share_salt(now).await;
                     self.hear(&mut known, now).await;
                     self.repeat(now).await;
                 }
@@ -206,17 +202,14 @@ impl Eraser {
         places.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect()
     }
 
-    /// Tells the other sidecars the salt of this audit log, now and then.
-    async fn share_salt(&self, shared_at: &mut Option<Timestamp>, now: Timestamp) {
+    /// Tells the other sidecars the salt of this audit log, each time anew: Redis may have lost it.
+    async fn share_salt(&self, now: Timestamp) {
         let (Some(erasures), Some(redaction)) = (&self.data.erasures, self.data.audit.redaction())
         else {
             return;
         };
-        let is_due = shared_at.is_none_or(|at: Timestamp| at.after(SALT_INTERVAL) <= now);
-        // Redis may be unavailable: it is tried again.
-        if is_due && erasures.add_salt(&redaction.shared(), now).await.is_ok() {
-            *shared_at = Some(now);
-        }
+        // If Redis is unavailable, it is tried again.
+        erasures.add_salt(&redaction.shared(), now).await.ok();
     }
 
     fn repeat_later(&self, caller: &str) {

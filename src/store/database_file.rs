@@ -230,6 +230,8 @@ fn prepare(
         }
         Preparation::Verification => {
             database.check_integrity()?;
+            // What was erased is no longer in the file then. There may be no space for it.
+            database.compact().ok();
         }
     }
     let known = (tables.open)(&database.begin_read()?);

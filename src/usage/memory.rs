@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::engine::testing::{Bench, START, descriptor};
-    use crate::engine::{Reason, Sink};
+    use crate::engine::{Code, Reason, Sink};
     use crate::limit::Hits;
     use crate::metrics::Counter;
     use crate::usage::{Dimension, Granularity, Rank, Total, View};
@@ -278,6 +278,21 @@ descriptors:
         let Total { counts, .. } = total;
         assert_eq!((counts.requests, total.allowed, total.refused), (4, 3, 1));
         assert_eq!((counts.hits_spent, counts.hits_refused, counts.hits_given_back), (7, 100, 3));
+    }
+
+    #[tokio::test]
+    async fn a_refused_step_of_a_reservation_is_in_no_sum() {
+        let counted = Counted::new(POLICY);
+        counted.bench.ask_for(&["shared=x", "user=ann"]).await;
+        counted.bench.ask_for(&["user=ann"]).await;
+        counted.bench.ask_for(&["user=ann"]).await;
+        let refused = counted.drained().pop().unwrap();
+        assert_eq!(refused.code, Code::OverLimit);
+        let step = edited(&refused, |record| record.is_request = false);
+        counted.usage.add(&[step], counted.now());
+        for view in [View::Requests, View::Limits, View::Denials] {
+            assert_eq!(counted.sum(&query(view, Granularity::Hour, &[])), []);
+        }
     }
 
     #[tokio::test]

@@ -21,6 +21,10 @@ pub fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; PARTS]> {
         (Code::OverLimit, reason) => Outcome::Refused(reason.unwrap_or_default()),
         (Code::Unavailable, _) => Outcome::Error,
     };
+    if !record.is_request && record.code != Code::Ok {
+        // A step of a reservation that was refused has changed nothing.
+        return SmallVec::new();
+    }
     let (domain, tier) = (record.domain(), record.tier());
     let spend = record.spend();
     let provider = record.chosen().next().or(spend.and_then(|spend| spend.provider));

@@ -93,7 +93,7 @@ impl EmbeddedDirectory {
     }
 
     /// Makes a change and returns its revision. None if the record, or one on which it depends, was changed since its
-    /// writer has read it. With a file it blocks on the disk for some milliseconds, which is rare.
+    /// writer has read it. With a file it blocks on the disk for some milliseconds.
     ///
     /// # Errors
     /// If there are too many callers, or the file can't be written.
@@ -149,14 +149,21 @@ impl EmbeddedDirectory {
         decide: impl FnOnce(&Content) -> Result<(T, Edit), EmbeddedError>,
     ) -> Result<T, EmbeddedError> {
         // Nothing else edits the content while this lock is held.
-        let file = lock(&self.file);
+        let mut file = lock(&self.file);
+        self.reread(&mut file).map_err(EmbeddedError::File)?;
         let (answer, mut edit) = decide(&lock(&self.content))?;
         if edit.is_empty() {
             return Ok(answer);
         }
         edit.revision = edit.revision.max(lock(&self.content).revision);
-        match &*file {
-            Some(file) => file.write(&edit).map_err(EmbeddedError::File)?,
+        match &mut *file {
+            Some(written) => {
+                if let Err(reason) = written.write(&edit) {
+                    // The edit may be in the file, and then it holds from now on as after a restart.
+                    self.reread(&mut file).ok();
+                    return Err(EmbeddedError::File(reason));
+                }
+            }
             None if lock(&self.content).revision == 0 => {
                 tracing::warn!(
                     "changes of callers end with the process: set data_dir or redis_url"
@@ -166,6 +173,17 @@ impl EmbeddedDirectory {
         }
         lock(&self.content).apply(edit);
         Ok(answer)
+    }
+
+    /// Takes over what the file has, if it was closed after a failure.
+    fn reread(&self, file: &mut Option<DirectoryFile>) -> Result<(), String> {
+        let Some(file) = file else { return Ok(()) };
+        if let Some(found) = file.reopened()? {
+            let mut content = Content::default();
+            content.apply(found);
+            *lock(&self.content) = content;
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 //! each start until a person has replaced or removed it. Without it a disabled caller would pass, and limits would have
 //! other amounts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -45,7 +45,11 @@ const TABLES: Tables = Tables {
 
 /// The file of callers and gifts.
 #[derive(Debug)]
-pub struct DirectoryFile(Database);
+pub struct DirectoryFile {
+    path: PathBuf,
+    /// None after a failure: whether the last edit is in the file is unknown until it is read again.
+    database: Option<Database>,
+}
 
 impl DirectoryFile {
     /// Opens the file and reads it, or creates it if it was never there.
@@ -54,16 +58,30 @@ impl DirectoryFile {
     /// If it can't be read: a clause with the reason, and what to do if it is damaged.
     pub fn open(path: &Path) -> Result<(Self, Edit), String> {
         let (database, content) = database_file::open_irreplaceable(path, TABLES, content, REMEDY)?;
-        Ok((Self(database), content))
+        Ok((Self { path: path.to_owned(), database: Some(database) }, content))
+    }
+
+    /// Opens and reads the file again after a failure. None: there was none.
+    ///
+    /// # Errors
+    /// If it can't be read: a clause with the reason.
+    pub fn reopened(&mut self) -> Result<Option<Edit>, String> {
+        if self.database.is_some() {
+            return Ok(None);
+        }
+        let (file, content) = Self::open(&self.path)?;
+        *self = file;
+        Ok(Some(content))
     }
 
     /// Makes an edit as a whole, and waits until it is on the disk.
     ///
     /// # Errors
-    /// If it may not be there: a clause with the reason.
-    pub fn write(&self, edit: &Edit) -> Result<(), String> {
+    /// If it may not be there: a clause with the reason. Then the file is closed.
+    pub fn write(&mut self, edit: &Edit) -> Result<(), String> {
+        let Some(database) = &self.database else { return Err("the file is closed".to_owned()) };
         let written: Result<(), Failure> = guarded(|| {
-            let transaction = self.0.begin_write()?;
+            let transaction = database.begin_write()?;
             {
                 transaction.open_table(REVISION)?.insert((), edit.revision)?;
                 let mut callers = transaction.open_table(CALLERS)?;
@@ -95,7 +113,10 @@ impl DirectoryFile {
             }
             Ok(transaction.commit()?)
         });
-        written.map_err(|failure| failure.to_string())
+        written.map_err(|failure| {
+            database_file::close(self.database.take());
+            failure.to_string()
+        })
     }
 }
 
@@ -166,11 +187,25 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_file_takes_no_edit_until_it_is_read_again() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("callers.redb");
+        let (mut file, _) = DirectoryFile::open(&path).unwrap();
+        let edit = Edit { revision: 3, callers: vec![("ann".into(), None)], ..Edit::default() };
+        file.write(&edit).unwrap();
+        assert!(file.reopened().unwrap().is_none());
+        drop(file.database.take());
+        assert_eq!(file.write(&edit), Err("the file is closed".to_owned()));
+        assert_eq!(file.reopened().unwrap().map(|content| content.revision), Some(3));
+        file.write(&edit).unwrap();
+    }
+
+    #[test]
     fn what_can_not_be_read_ends_the_start_and_stays() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("callers.redb");
         let (file, _) = DirectoryFile::open(&path).unwrap();
-        let transaction = file.0.begin_write().unwrap();
+        let transaction = file.database.as_ref().unwrap().begin_write().unwrap();
         let record: &[u8] = br#"{"version":1,"revision":7,"caller":{"tier":5}}"#;
         transaction.open_table(CALLERS).unwrap().insert("a\tb", record).unwrap();
         transaction.commit().unwrap();

@@ -9,11 +9,15 @@ mod edit;
 mod embedded;
 mod file;
 mod gift;
+mod owned;
 mod stored;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::task::spawn_blocking;
+
+use owned::{OwnedChange, OwnedGiftChange};
 
 use crate::clock::Timestamp;
 use crate::policy::{Callers, Lineage, Member};
@@ -38,7 +42,7 @@ pub enum Directory {
     /// The files, as last read.
     Files(ArcSwap<Callers>),
     /// This process, with a file if there is a `data_dir`.
-    Embedded(EmbeddedDirectory),
+    Embedded(Arc<EmbeddedDirectory>),
     /// Redis, through a cache.
     Redis(RedisDirectory),
 }
@@ -150,7 +154,10 @@ impl Directory {
         match self {
             Self::None => Err(DirectoryError::None),
             Self::Files(_) => Err(DirectoryError::Files),
-            Self::Embedded(callers) => Ok(callers.write(change)?),
+            Self::Embedded(callers) => {
+                let change = OwnedChange::from(change);
+                Ok(on_disk(callers, move |callers| callers.write(change.borrowed())).await?)
+            }
             Self::Redis(redis) => Ok(redis.write(change).await?),
         }
     }
@@ -189,7 +196,11 @@ impl Directory {
         self.writable()?;
         match self {
             Self::None | Self::Files(_) => Ok(false),
-            Self::Embedded(callers) => Ok(callers.write_gift(change, due)?),
+            Self::Embedded(callers) => {
+                let change = OwnedGiftChange::from(change);
+                let write = move |callers: &EmbeddedDirectory| change.write(callers, due);
+                Ok(on_disk(callers, write).await?)
+            }
             Self::Redis(redis) => Ok(redis.write_gift(change, due).await?),
         }
     }
@@ -229,8 +240,21 @@ impl Directory {
     pub async fn erase_gifts(&self, caller: &str) -> Result<ErasedGifts, DirectoryError> {
         match self {
             Self::None | Self::Files(_) => Ok(ErasedGifts::default()),
-            Self::Embedded(callers) => Ok(callers.erase_gifts(caller)?),
+            Self::Embedded(callers) => {
+                let caller = caller.to_owned();
+                Ok(on_disk(callers, move |callers| callers.erase_gifts(&caller)).await?)
+            }
             Self::Redis(redis) => Ok(redis.erase_gifts(caller).await?),
         }
     }
+}
+
+/// Makes a change on a thread where no request waits for the disk.
+async fn on_disk<T: Send + 'static>(
+    callers: &Arc<EmbeddedDirectory>,
+    change: impl FnOnce(&EmbeddedDirectory) -> Result<T, EmbeddedError> + Send + 'static,
+) -> Result<T, EmbeddedError> {
+    let callers = callers.clone();
+    let changed = spawn_blocking(move || change(&callers)).await;
+    changed.unwrap_or_else(|error| Err(EmbeddedError::File(error.to_string())))
 }
