@@ -1,5 +1,6 @@
 //! `tollgate quota monitor` on a terminal, which tmux plays.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -26,9 +27,13 @@ struct Terminal {
 impl Terminal {
     /// None without tmux.
     fn start(tollgate: &Tollgate, flags: &str) -> Option<Self> {
+        Self::start_at(&format!("http://{}", tollgate.http_address), flags)
+    }
+
+    /// The same, with the address of an API.
+    fn start_at(url: &str, flags: &str) -> Option<Self> {
         let program = find_program("tmux", "TMUX_PROGRAM", None)?;
         let terminal = Self { program, folder: TempDir::new().unwrap() };
-        let url = format!("http://{}", tollgate.http_address);
         let script = format!(
             "{PROGRAM} quota monitor --api-url {url} --interval 100ms {flags}; echo ended $?; stty -a; cat"
         );
@@ -137,14 +142,35 @@ async fn a_terminal_of_any_size_and_a_lost_connection_do_not_end_the_monitor() {
     }
     terminal.shows(&["ann", "daily"]).await;
     signal(tollgate.id(), "STOP");
-    let picture = terminal.shows(&["no answer for", "retrying"]).await;
+    let picture = terminal.shows(&["no answer since", "timeout"]).await;
     assert!(picture.contains("daily"), "what was read stays: {picture}");
     signal(tollgate.id(), "CONT");
-    eventually("a reading", async || (!terminal.picture().contains("retrying")).then_some(()))
+    eventually("a reading", async || (!terminal.picture().contains("no answer")).then_some(()))
         .await;
     // A process that ends is a lost connection, too.
     drop(tollgate);
-    terminal.shows(&["no answer for", "refused"]).await;
+    terminal.shows(&["no answer since", "refused"]).await;
+    terminal.tmux(&["send-keys", "q"]);
+    terminal.ended(0).await;
+}
+
+/// An API that accepts connections and never answers, and one that stops.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reading_is_old_long_before_the_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let Some(terminal) = Terminal::start_at(&url, "ann --timeout 60m") else { return };
+    terminal.shows(&["no answer since", "Z ("]).await;
+
+    let tollgate = serve().await;
+    let Some(terminal) = Terminal::start(&tollgate, "ann --timeout 60m") else { return };
+    terminal.shows(&["ann", "daily"]).await;
+    signal(tollgate.id(), "STOP");
+    let picture = terminal.shows(&["no answer since", "Z ("]).await;
+    assert!(picture.contains("daily"), "what was read stays: {picture}");
+    signal(tollgate.id(), "CONT");
+    eventually("a reading", async || (!terminal.picture().contains("no answer")).then_some(()))
+        .await;
     terminal.tmux(&["send-keys", "q"]);
     terminal.ended(0).await;
 }

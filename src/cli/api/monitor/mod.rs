@@ -17,6 +17,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::args::{duration_arg, entries_json, entry_arg, with_address};
 use super::client::{Client, ClientError};
 use crate::cli::{PROBLEMS, USAGE, complain};
+use crate::clock::Clock;
 use reading::{Reading, Subjects};
 use screen::{Ending, Screen};
 use view::View;
@@ -62,7 +63,7 @@ pub fn run(matches: &ArgMatches, client: Result<Client, ClientError>) -> ExitCod
     let interval = matches.get_one::<Duration>("interval").copied().unwrap_or(TURN);
     let callers = matches.get_many::<String>("caller").unwrap_or_default().cloned().collect();
     let entries = entries_json(matches).map(|entries| entries.to_string());
-    let view = View::new(client.url(), interval);
+    let view = View::new(client.url(), interval, Clock::system());
     match watch(view, &read_often(client, Subjects { callers, entries }, interval)) {
         Ok(Ending::Asked) => ExitCode::SUCCESS,
         Ok(Ending::Terminated) => ExitCode::from(TERMINATED),

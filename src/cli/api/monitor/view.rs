@@ -1,7 +1,9 @@
-//! The picture of the monitor: two lines above, and three lists below, as far as the terminal has room for them.
+//! The picture of the monitor: two lines above, and three lists below, as far as the terminal has room for them. Lists that
+//! are no longer true are dim.
 
 use std::time::Duration;
 
+use jiff::Timestamp as WallTime;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -12,33 +14,57 @@ use tokio::time::Instant;
 
 use super::reading::{Panel, Reading};
 use crate::cli::api::table::{Column, Urgency};
-use crate::clock::monotonic_now;
+use crate::clock::{Clock, monotonic_now};
 use crate::printable;
+
+/// Refresh intervals without an answer after which a reading is old.
+const INTERVALS_MAX: u32 = 2;
+
+/// A reading is not old before, however short the interval is: it consists of several requests.
+const FRESH_MIN: Duration = Duration::from_secs(1);
 
 /// What is shown.
 pub struct View {
     url: String,
     interval: Duration,
+    clock: Clock,
     panels: Option<[Panel; 3]>,
-    /// Why the last reading failed, and since when readings do.
-    failed: Option<(String, Instant)>,
+    /// When the API has last answered, or the monitor has started.
+    answered: Answered,
+    /// Why the last reading failed.
+    failed: Option<String>,
+}
+
+struct Answered {
+    at: Instant,
+    /// The time of day (UTC).
+    time: String,
+}
+
+impl Answered {
+    fn now(clock: &Clock) -> Self {
+        let ms = i64::try_from(clock.now().timestamp().as_ms()).unwrap_or(i64::MAX);
+        let time = WallTime::from_millisecond(ms).unwrap_or(WallTime::MAX);
+        Self { at: monotonic_now(), time: time.strftime("%H:%M:%SZ").to_string() }
+    }
 }
 
 impl View {
     /// Before the first reading.
-    pub fn new(url: &str, interval: Duration) -> Self {
+    pub fn new(url: &str, interval: Duration, clock: Clock) -> Self {
         let url = printable::line(url).into_owned();
-        Self { url, interval, panels: None, failed: None }
+        let answered = Answered::now(&clock);
+        Self { url, interval, clock, panels: None, answered, failed: None }
     }
 
     /// Takes a reading. One that failed leaves what is shown.
     pub fn take(&mut self, reading: Reading) {
         match reading.0 {
-            Ok(panels) => (self.panels, self.failed) = (Some(panels), None),
-            Err(reason) => {
-                let since = self.failed.take().map_or_else(monotonic_now, |(_, since)| since);
-                self.failed = Some((reason, since));
+            Ok(panels) => {
+                (self.panels, self.failed) = (Some(panels), None);
+                self.answered = Answered::now(&self.clock);
             }
+            Err(reason) => self.failed = Some(reason),
         }
     }
 
@@ -61,18 +87,28 @@ impl View {
         for (panel, area) in panels.iter().zip(areas) {
             draw_panel(panel, frame, area);
         }
+        if self.is_old() {
+            frame.buffer_mut().set_style(below, Style::new().add_modifier(Modifier::DIM));
+        }
+    }
+
+    /// Whether what is shown may be wrong by now: a reading has failed, or takes too long.
+    fn is_old(&self) -> bool {
+        let max = self.interval.saturating_mul(INTERVALS_MAX).max(FRESH_MIN);
+        self.failed.is_some() || max < self.answered.at.elapsed()
     }
 
     fn state(&self) -> Line<'_> {
-        let alarm = Style::new().fg(Color::Red);
-        match (&self.failed, &self.panels) {
-            (Some((reason, since)), _) => {
-                let seconds = since.elapsed().as_secs();
-                Line::styled(format!("no answer for {seconds} s, retrying: {reason}"), alarm)
-            }
-            (None, None) => Line::raw("reading"),
-            (None, Some(_)) => Line::raw(""),
+        if !self.is_old() {
+            return Line::raw(if self.panels.is_some() { "" } else { "reading" });
         }
+        let Answered { at, time } = &self.answered;
+        let mut text = format!("no answer since {time} ({} s)", at.elapsed().as_secs());
+        if let Some(reason) = &self.failed {
+            text.push_str(": ");
+            text.push_str(reason);
+        }
+        Line::styled(text, Style::new().fg(Color::Red))
     }
 }
 
@@ -124,8 +160,10 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use serde_json::json;
+    use tokio::time::advance;
 
     use super::*;
+    use crate::clock::Timestamp;
 
     fn reading() -> Reading {
         let panel = |title, items| {
@@ -156,9 +194,15 @@ mod tests {
         terminal(view, width, height).backend().to_string()
     }
 
-    #[test]
-    fn a_reading_is_shown_and_stays_while_the_next_ones_fail() {
-        let mut view = View::new("http://a", Duration::from_secs(2));
+    /// At 12:03:04.
+    fn view() -> View {
+        let clock = Clock::runtime(Timestamp::from_ms(1_780_056_184_000));
+        View::new("http://a", Duration::from_secs(2), clock)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_is_shown_and_stays_while_the_next_ones_fail() {
+        let mut view = view();
         assert!(drawn(&view, 60, 20).contains("reading"));
         view.take(reading());
         let picture = drawn(&view, 60, 20);
@@ -166,17 +210,42 @@ mod tests {
             assert!(picture.contains(text), "{text}: {picture}");
         }
         assert!(!picture.contains('\u{1b}'), "{picture}");
+        advance(Duration::from_secs(2)).await;
         view.take(Reading(Err("refused".to_owned())));
         let picture = drawn(&view, 60, 20);
-        assert!(picture.contains("no answer for 0 s, retrying: refused"), "{picture}");
+        assert!(picture.contains("no answer since 12:03:04Z (2 s): refused"), "{picture}");
         assert!(picture.contains("ann"), "{picture}");
         view.take(reading());
-        assert!(!drawn(&view, 60, 20).contains("retrying"));
+        assert!(!drawn(&view, 60, 20).contains("no answer"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_is_old_after_two_intervals_without_an_answer() {
+        let mut view = view();
+        advance(Duration::from_secs(5)).await;
+        assert!(drawn(&view, 60, 20).contains("no answer since 12:03:04Z (5 s)"));
+        view.take(reading());
+        let is_dim = |view: &View| {
+            let terminal = terminal(view, 60, 20);
+            let row = terminal.backend().buffer().content().chunks(60).nth(4);
+            row.unwrap()[0].modifier.contains(Modifier::DIM)
+        };
+        advance(Duration::from_secs(4)).await;
+        assert!(!drawn(&view, 60, 20).contains("no answer") && !is_dim(&view));
+        advance(Duration::from_millis(1)).await;
+        let picture = drawn(&view, 60, 20);
+        assert!(picture.contains("no answer since 12:03:09Z (4 s)"), "{picture}");
+        assert!(picture.contains("ann") && is_dim(&view), "{picture}");
+        view.take(reading());
+        assert!(!drawn(&view, 60, 20).contains("no answer") && !is_dim(&view));
+        view.interval = Duration::from_millis(10);
+        advance(Duration::from_secs(1)).await;
+        assert!(!view.is_old());
     }
 
     #[test]
     fn a_terminal_of_any_size_is_drawn_on() {
-        let mut view = View::new("http://a", Duration::from_secs(2));
+        let mut view = view();
         view.take(reading());
         for width in 0..70 {
             for height in 0..24 {
