@@ -76,8 +76,8 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "File with a secret text of at least 16 bytes. With it, the audit log has keyed hashes of callers instead of \
-               their names",
+        help: "File with a secret text of at least 16 bytes. With it, the audit log has keyed hashes of callers and \
+               reservations instead of their names and ids. Sidecars on one Redis share it there, to erase callers",
         read: optional(value::path),
     }
 }
