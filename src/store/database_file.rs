@@ -128,6 +128,14 @@ pub fn open_irreplaceable<T>(
     })
 }
 
+/// Whether there is no file, nor a damaged one that was renamed.
+pub fn was_never_there(path: &Path) -> bool {
+    let is_missing =
+        fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    // An unreadable folder is told when the file is opened.
+    is_missing && damaged(path).is_ok_and(|damaged| damaged.is_empty())
+}
+
 /// Opens or creates a file, and waits for a short time for another process to close it.
 fn open_when_free(path: &Path, tables: Tables) -> Result<Database, Failure> {
     for _ in 0..IN_USE_TRIES {

@@ -146,14 +146,16 @@ impl EmbeddedDirectory {
     /// Makes an edit, in the file first.
     fn edit<T>(
         &self,
-        decide: impl FnOnce(&Content) -> Result<(T, Edit), EmbeddedError>,
+        decide: impl Fn(&Content) -> Result<(T, Edit), EmbeddedError>,
     ) -> Result<T, EmbeddedError> {
         // Nothing else edits the content while this lock is held.
         let mut file = lock(&self.file);
-        self.reread(&mut file).map_err(EmbeddedError::File)?;
-        let (answer, mut edit) = decide(&lock(&self.content))?;
+        let (mut answer, mut edit) = decide(&lock(&self.content))?;
         if edit.is_empty() {
             return Ok(answer);
+        }
+        if self.reread(&mut file).map_err(EmbeddedError::File)? {
+            (answer, edit) = decide(&lock(&self.content))?;
         }
         edit.revision = edit.revision.max(lock(&self.content).revision);
         match &mut *file {
@@ -175,15 +177,17 @@ impl EmbeddedDirectory {
         Ok(answer)
     }
 
-    /// Takes over what the file has, if it was closed after a failure.
-    fn reread(&self, file: &mut Option<DirectoryFile>) -> Result<(), String> {
-        let Some(file) = file else { return Ok(()) };
-        if let Some(found) = file.reopened()? {
+    /// Takes over what the file has, if it is closed: at the first edit, and after a failure. Returns whether it was.
+    fn reread(&self, file: &mut Option<DirectoryFile>) -> Result<bool, String> {
+        let Some(file) = file else { return Ok(false) };
+        let found = file.reopened()?;
+        let was_closed = found.is_some();
+        if let Some(found) = found {
             let mut content = Content::default();
             content.apply(found);
             *lock(&self.content) = content;
         }
-        Ok(())
+        Ok(was_closed)
     }
 }
 

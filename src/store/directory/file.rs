@@ -47,21 +47,29 @@ const TABLES: Tables = Tables {
 #[derive(Debug)]
 pub struct DirectoryFile {
     path: PathBuf,
-    /// None after a failure: whether the last edit is in the file is unknown until it is read again.
+    /// None until there is something to keep, so that processes that keep nothing can share a folder. None after a failure:
+    /// whether the last edit is in the file is unknown until it is read again.
     database: Option<Database>,
 }
 
 impl DirectoryFile {
-    /// Opens the file and reads it, or creates it if it was never there.
+    /// Opens the file and reads it. If it was never there, it is created for the first edit.
     ///
     /// # Errors
     /// If it can't be read: a clause with the reason, and what to do if it is damaged.
     pub fn open(path: &Path) -> Result<(Self, Edit), String> {
+        if database_file::was_never_there(path) {
+            return Ok((Self { path: path.to_owned(), database: None }, Edit::default()));
+        }
+        Self::open_or_create(path)
+    }
+
+    fn open_or_create(path: &Path) -> Result<(Self, Edit), String> {
         let (database, content) = database_file::open_irreplaceable(path, TABLES, content, REMEDY)?;
         Ok((Self { path: path.to_owned(), database: Some(database) }, content))
     }
 
-    /// Opens and reads the file again after a failure. None: there was none.
+    /// Opens, or creates, and reads the file if it is closed. None: it is open.
     ///
     /// # Errors
     /// If it can't be read: a clause with the reason.
@@ -69,7 +77,7 @@ impl DirectoryFile {
         if self.database.is_some() {
             return Ok(None);
         }
-        let (file, content) = Self::open(&self.path)?;
+        let (file, content) = Self::open_or_create(&self.path)?;
         *self = file;
         Ok(Some(content))
     }
@@ -175,7 +183,7 @@ mod tests {
     fn a_file_is_opened_once_another_process_has_closed_it() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("callers.redb");
-        let (file, _) = DirectoryFile::open(&path).unwrap();
+        let (file, _) = DirectoryFile::open_or_create(&path).unwrap();
         let error = DirectoryFile::open(&path).unwrap_err();
         assert_eq!(error, "another process has it open");
         let opened = std::thread::scope(|scope| {
@@ -190,7 +198,9 @@ mod tests {
     fn a_closed_file_takes_no_edit_until_it_is_read_again() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("callers.redb");
-        let (mut file, _) = DirectoryFile::open(&path).unwrap();
+        let (mut file, content) = DirectoryFile::open(&path).unwrap();
+        assert!(content.is_empty() && !path.exists());
+        file.reopened().unwrap();
         let edit = Edit { revision: 3, callers: vec![("ann".into(), None)], ..Edit::default() };
         file.write(&edit).unwrap();
         assert!(file.reopened().unwrap().is_none());
@@ -204,7 +214,7 @@ mod tests {
     fn what_can_not_be_read_ends_the_start_and_stays() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("callers.redb");
-        let (file, _) = DirectoryFile::open(&path).unwrap();
+        let (file, _) = DirectoryFile::open_or_create(&path).unwrap();
         let transaction = file.database.as_ref().unwrap().begin_write().unwrap();
         let record: &[u8] = br#"{"version":1,"revision":7,"caller":{"tier":5}}"#;
         transaction.open_table(CALLERS).unwrap().insert("a\tb", record).unwrap();

@@ -410,6 +410,9 @@ async fn a_data_dir_keeps_callers_over_a_kill() {
     let data_dir = format!("--data-dir={}", folder.path().display());
     let api = Api::start(&Store::Embedded, &[&data_dir]).await;
     let alice = json!({ "tier": "premium", "overrides": { "daily": 5 } });
+    // Where nothing is kept, a rolling update can start the next process on the same folder.
+    api.check("POST /v1/callers/nobody/erase", "{}", 200).await;
+    assert!(!folder.path().join("callers.redb").exists());
     api.check("PUT /v1/callers/alice", &alice, 201).await;
     api.check("PUT /v1/callers/bob", "{}", 201).await;
     let tag = api.check("PUT /v1/callers/bob", r#"{"tier": "free"}"#, 200).await;
