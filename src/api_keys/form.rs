@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::limit::limits;
 use super::list::{is_default, items};
 use super::record::ApiKey;
 use super::times::TimesForm;
@@ -50,6 +51,10 @@ pub struct ApiKeyForm {
     /// The times at which it may be used; always if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<TimesForm>,
+    /// Limits of its own, such as 100/minute, 10000/month or 5000/total, which never resets: each of its requests takes one
+    /// from all of them, or none if one has no more. At most 8.
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: Vec<String>,
     /// It is refused.
     #[serde(skip_serializing_if = "is_default")]
     pub disabled: bool,
@@ -77,6 +82,7 @@ impl ApiKeyForm {
         let addresses = items(&mut flaws, &["addresses"], &self.addresses, parse_network);
         let origins = items(&mut flaws, &["origins"], &self.origins, parse_origin);
         let when = self.when.as_ref().and_then(|times| times.check(&mut flaws));
+        let limits = limits(&mut flaws, &self.limits);
         if !flaws.0.is_empty() {
             return Err(flaws.0);
         }
@@ -89,6 +95,7 @@ impl ApiKeyForm {
             addresses,
             origins,
             when: when.map(Arc::new),
+            limits: limits.into(),
             disabled: self.disabled,
         })
     }
@@ -157,6 +164,7 @@ impl From<&ApiKey> for ApiKeyForm {
             addresses: key.addresses.iter().map(network).collect(),
             origins: texts(&key.origins),
             when: key.when.as_ref().map(|times| times.form.clone()),
+            limits: key.limits.iter().map(|limit| limit.text.to_string()).collect(),
             disabled: key.disabled,
         }
     }
@@ -178,6 +186,7 @@ mod tests {
             "addresses": ["192.0.2.7", "198.51.100.0/24", "2001:db8::/32", "::1"],
             "origins": ["https://app.example.com", "https://*.example.org:8443"], "disabled": true,
             "when": { "timezone": "Asia/Tokyo", "weekdays": ["monday-friday"] },
+            "limits": ["100/minute", "10000/month", "5000/total"],
         });
         let key = form(json.clone()).check().unwrap();
         assert_eq!(serde_json::to_value(ApiKeyForm::from(&key)).unwrap(), json);
@@ -203,6 +212,7 @@ mod tests {
         let flaws = form(serde_json::json!({
             "caller": "", "name": "a\nb", "scopes": ["ok", "a b"], "tier": "", "expires_at": "soon",
             "addresses": ["192.0.2.0/33", "host"], "origins": ["example.com", "https://a/b", "https://"],
+            "limits": ["1/day", "x/day"],
         }));
         let flaws = flaws.check().unwrap_err();
         let places: Vec<String> = flaws.iter().map(|flaw| flaw.path.join(".")).collect();
@@ -217,6 +227,7 @@ mod tests {
             "origins.0",
             "origins.1",
             "origins.2",
+            "limits.1",
         ];
         assert_eq!(places, expected);
     }

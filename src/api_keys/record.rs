@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::limit::ApiKeyLimit;
 use super::peppers::ApiKeyHash;
 use super::times::Times;
 use crate::clock::Timestamp;
@@ -29,6 +30,8 @@ pub struct ApiKey {
     pub origins: Vec<Box<str>>,
     /// The times at which it may be used; None: always.
     pub when: Option<Arc<Times>>,
+    /// Of all its requests, in whatever domain.
+    pub limits: Box<[ApiKeyLimit]>,
     pub disabled: bool,
 }
 

@@ -116,6 +116,11 @@ impl ApiKeys {
         written
     }
 
+    /// Notes that an API key was used, from this address.
+    pub fn note_use(&self, record: &ApiKeyRecord, at: Timestamp, address: Option<IpAddr>) {
+        self.uses.note(&record.id, LastUse { at, address });
+    }
+
     /// The API key with this text.
     async fn find(
         &self,
@@ -161,23 +166,11 @@ impl ApiKeys {
 }
 
 impl Engine {
-    /// Checks the API key of a request by the `api_keys` of a domain.
+    /// Checks the API key of a request by the `api_keys` of a domain. Its limits are not charged.
     ///
     /// # Errors
     /// If it may not make the request: the reason.
     pub async fn check_api_key<'d>(
-        &self,
-        keys: &ApiKeys,
-        (domain, policy): (&'d Domain, &ApiKeyPolicy),
-        request: &ApiKeyRequest<'_>,
-    ) -> Result<ApiKeyGrant<'d>, ApiKeyRefusal> {
-        let checked = self.decide_api_key(keys, (domain, policy), request).await;
-        let result = checked.as_ref().err().map_or("granted", |refusal| refusal.name());
-        self.metrics().api_keys.count(result);
-        checked
-    }
-
-    async fn decide_api_key<'d>(
         &self,
         keys: &ApiKeys,
         (domain, policy): (&'d Domain, &ApiKeyPolicy),
@@ -208,7 +201,6 @@ impl Engine {
         if lineage.members.iter().any(|member| member.caller.disabled) {
             return Err(ApiKeyRefusal::CallerDisabled);
         }
-        keys.uses.note(&record.id, LastUse { at: asked.now, address });
         let tier = domain.classes.tiers.get(tier).map(|tier| &**tier);
         Ok(ApiKeyGrant { record, tier })
     }

@@ -6,6 +6,7 @@
 mod access;
 mod adjusting;
 mod admission;
+mod api_key_limits;
 mod api_key_uses;
 mod api_keys;
 mod caller;
@@ -86,8 +87,8 @@ pub use recalculate::{Reading, RecalculateError, Recount};
 pub use record::{ChargeRecord, DecisionRecord, RefusalRecord, RefusedLimit, stored_name};
 pub use refusal_id::RefusalId;
 pub use request::{
-    AskedReservation, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource, Override, Request,
-    RequestError, Taking,
+    AskedReservation, BroughtLimits, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource,
+    Override, Request, RequestError, Taking,
 };
 pub use sink::{Sink, Wanted};
 pub use snapshot::{NearLimit, Pressure, Snapshot};
@@ -394,7 +395,7 @@ descriptors:
     async fn of_two_limits_brought_along_the_smaller_holds() {
         let bench = bench("{domain: d, descriptors: []}", ModeSettings::default());
         let brought = |amount| {
-            let limit = Some(Override { amount, unit: Unit::Day });
+            let limit = Some(BroughtLimits::Override(Override { amount, unit: Unit::Day }));
             Descriptor { limit, ..descriptor("x=1") }
         };
         let verdict = bench.ask(vec![brought(5), brought(2)]).await;

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::limit::{Fit, Hits};
-use crate::policy::{Domain, Mode, NAME_LEN_MAX, OVERRIDE_LABEL, Prices};
+use crate::policy::{Domain, Mode, NAME_LEN_MAX, Prices};
 
 use super::plan::VERDICT_INLINE_CAP;
 use super::priced::{PricedUnits, Spend};
@@ -26,7 +26,7 @@ pub struct DomainNames {
     pub domain: Box<str>,
     /// By the index of the tier.
     pub tiers: Box<[Box<str>]>,
-    /// By the index of the limit; the last is for limits that requests bring along.
+    /// By the index of the limit.
     pub limits: Box<[Arc<str>]>,
     /// None if the policy has none.
     pub prices: Option<Arc<Prices>>,
@@ -50,7 +50,8 @@ pub struct DecisionRecord {
     pub level: u8,
     /// True if the store was unavailable and `on_outage` decided.
     pub fallback: bool,
-    /// False if it extends, settles or cancels a reservation: its request was counted when that was made.
+    /// False if it extends, settles or cancels a reservation: its request was counted when that was made. And if it passes a check
+    /// of its API key alone: it is counted by what comes after that.
     pub is_request: bool,
     price: Option<PricedUnits>,
     pub charges: SmallVec<[ChargeRecord; VERDICT_INLINE_CAP]>,
@@ -125,12 +126,10 @@ pub struct ChargeRecord {
 impl DomainNames {
     /// The names of a domain.
     pub fn new(domain: &Domain) -> Self {
-        let mut limits = vec![Arc::from(OVERRIDE_LABEL); domain.limit_count() + 1];
-        domain.limits().iter().for_each(|limit| limits[limit.index] = limit.label.clone());
         Self {
             domain: domain.name.as_str().into(),
             tiers: domain.classes.tiers.iter().map(|tier| (**tier).into()).collect(),
-            limits: limits.into(),
+            limits: domain.labels().into(),
             prices: domain.prices.clone(),
         }
     }
@@ -152,6 +151,7 @@ impl DecisionRecord {
         let caller = verdict.caller.as_ref();
         let level = verdict.level();
         let code = verdict.code();
+        let is_counted_later = code == Code::Ok && request.is_counted_later();
         Self {
             names: names.cloned(),
             at: verdict.at,
@@ -162,8 +162,11 @@ impl DecisionRecord {
             priority: caller.map_or(0, |caller| caller.priority(level)),
             level,
             fallback: verdict.fallback,
-            is_request: !verdict.charges().iter().any(|charge| charge.reserving.follows()),
-            price: prices.and_then(|prices| PricedUnits::of(prices, verdict, request)),
+            is_request: !is_counted_later
+                && !verdict.charges().iter().any(|charge| charge.reserving.follows()),
+            price: prices
+                .filter(|_| !is_counted_later)
+                .and_then(|prices| PricedUnits::of(prices, verdict, request)),
             charges: verdict
                 .charges()
                 .iter()

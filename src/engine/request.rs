@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::api_keys::ApiKeyLimit;
 use crate::limit::Hits;
 use crate::policy::{ReservationAction, Unit};
 
@@ -19,6 +20,7 @@ pub struct Request<'a> {
     taking: Taking,
     reservation: Option<Box<AskedReservation<'a>>>,
     last_tier: Option<&'a str>,
+    is_counted_later: bool,
 }
 
 /// Whether a request gets what is left of its limits if that is less than it asks for.
@@ -50,8 +52,17 @@ pub struct Descriptor<'a> {
     pub hits: Hits,
     /// The source of the hits.
     pub hits_source: HitsSource,
-    /// The limit that the request brings along, instead of the policy's.
-    pub limit: Option<Override>,
+    /// The limits that the request brings along, instead of the policy's.
+    pub limit: Option<BroughtLimits<'a>>,
+}
+
+/// The limits that a request brings along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BroughtLimits<'a> {
+    /// Envoy's, of this path.
+    Override(Override),
+    /// Those of the API key with this id.
+    OfApiKey(&'a str, &'a [ApiKeyLimit]),
 }
 
 /// The source of a descriptor's hits.
@@ -112,7 +123,14 @@ impl<'a> Request<'a> {
             }
         }
         let taking = Taking::default();
-        Ok(Self { domain, descriptors, taking, reservation: None, last_tier: None })
+        Ok(Self {
+            domain,
+            descriptors,
+            taking,
+            reservation: None,
+            last_tier: None,
+            is_counted_later: false,
+        })
     }
 
     /// The same request, which takes its hits so.
@@ -143,6 +161,16 @@ impl<'a> Request<'a> {
     /// The same request of a caller that last had this tier. It applies if neither an entry nor the directory says one.
     pub fn of_last_tier(self, last_tier: Option<&'a str>) -> Self {
         Self { last_tier, ..self }
+    }
+
+    /// The same request, which is only checked now: if it passes, another one with the same caller counts it in usage.
+    pub fn counted_later(self) -> Self {
+        Self { is_counted_later: true, ..self }
+    }
+
+    /// Whether another request counts it in usage, if it passes.
+    pub fn is_counted_later(&self) -> bool {
+        self.is_counted_later
     }
 
     /// The tier that the caller last had, if it is known.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Throttle;
 use crate::limit::Hits;
 use crate::metrics::{Counter, DomainMetrics, Gauge, LimitMetrics, Metrics};
-use crate::policy::{Domain, OVERRIDE_LABEL, PolicySet, Rule, RuleLimit};
+use crate::policy::{Domain, PolicySet, Rule, RuleLimit};
 
 use super::debits::DebitWatch;
 use super::latencies::Latencies;
@@ -118,9 +118,7 @@ impl Snapshot {
     /// The policies, with the metrics of their limits.
     pub fn new(policies: PolicySet, near_limit: NearLimit, metrics: &Metrics) -> Self {
         let state = |domain: &Domain| {
-            let mut labels = vec![OVERRIDE_LABEL; domain.limit_count() + 1];
-            let limits = domain.limits();
-            limits.iter().for_each(|limit| labels[limit.index] = &limit.label);
+            let labels = domain.labels();
             let debits = labels.iter().map(|label| metrics.debits.refused(&domain.name, label));
             let debits = debits.map(DebitWatch::new).collect();
             let crossings = thresholds(domain).map(|(limit, percent)| {
@@ -128,8 +126,8 @@ impl Snapshot {
                 ((limit.index, percent), counter)
             });
             let crossings = crossings.collect();
-            let limit = |label| metrics.limits.limit(&domain.name, label);
-            let limits = labels.into_iter().map(limit).collect();
+            let limit = |label: &Arc<str>| metrics.limits.limit(&domain.name, label);
+            let limits = labels.iter().map(limit).collect();
             let refusals = Reason::ALL.iter();
             let refusals = refusals.map(|one| metrics.sharing.refusals(&domain.name, one.name()));
             let pressed = domain.rules_with_pressure().into_iter();
@@ -173,9 +171,9 @@ impl Snapshot {
         let mut crossings = BTreeSet::new();
         for domain in self.policies.domains() {
             domains.insert(domain.name.clone());
-            limits.insert((domain.name.clone(), OVERRIDE_LABEL.to_owned()));
+            let all = domain.labels().into_iter();
+            limits.extend(all.map(|label| (domain.name.clone(), label.to_string())));
             let label = |limit: &Arc<RuleLimit>| (domain.name.clone(), limit.label.to_string());
-            limits.extend(domain.limits().into_iter().map(label));
             let follows = |limit: &&Arc<RuleLimit>| limit.adjust.is_some();
             adjusted.extend(domain.limits().into_iter().filter(follows).map(label));
             crossings.extend(

@@ -3,7 +3,7 @@
 use crate::clock::Now;
 use crate::limit::LimitName;
 use crate::metrics::{Counter, Metrics};
-use crate::policy::KeyEntry;
+use crate::policy::{Key, KeyEntry};
 use crate::store::embedded::Memory;
 use crate::store::local_cache::LocalCacheCounts;
 use crate::store::redis::Redis;
@@ -92,6 +92,21 @@ impl AnyStore {
                 shared.store().erase(entries).await
             }
         }
+    }
+
+    /// Removes the counters under a key.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected.
+    pub async fn remove(&self, key: &Key) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(memory) => memory.remove(key),
+            Self::Redis(shared) => {
+                shared.fallback().remove(key);
+                shared.store().remove(key).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Maintains the store between requests. Must be called a few times a second.

@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descri
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 
 use crate::answer::protocol;
-use crate::engine::{Descriptor, Override, Request, RequestError};
+use crate::engine::{BroughtLimits, Descriptor, Override, Request, RequestError};
 
 /// The request of the message.
 ///
@@ -34,9 +34,15 @@ fn read_descriptor(
     })
 }
 
-fn read_override(index: usize, limit: RateLimitOverride) -> Result<Override, RequestError> {
+fn read_override(
+    index: usize,
+    limit: RateLimitOverride,
+) -> Result<BroughtLimits<'static>, RequestError> {
     match protocol::override_unit(limit.unit) {
-        Some(unit) => Ok(Override { amount: u64::from(limit.requests_per_unit), unit }),
+        Some(unit) => {
+            let amount = u64::from(limit.requests_per_unit);
+            Ok(BroughtLimits::Override(Override { amount, unit }))
+        }
         None => Err(RequestError::UnknownUnit { index, unit: limit.unit.to_string() }),
     }
 }
@@ -101,7 +107,7 @@ mod tests {
     fn a_limit_of_its_own_has_one_of_the_protocols_units() {
         let message = bringing(42, 3);
         let limit = read(&message).unwrap().descriptors()[1].limit;
-        assert_eq!(limit, Some(Override { amount: 42, unit: Unit::Hour }));
+        assert_eq!(limit, Some(BroughtLimits::Override(Override { amount: 42, unit: Unit::Hour })));
 
         let check = |unit, text: &str| {
             assert_eq!(read(&bringing(1, unit)).unwrap_err().to_string(), text);

@@ -11,7 +11,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::answer::protocol;
-use crate::engine::{Descriptor, Override, Request, RequestError, text};
+use crate::engine::{BroughtLimits, Descriptor, Override, Request, RequestError, text};
 
 /// `envoy.service.ratelimit.v3.RateLimitRequest`.
 #[derive(Debug, Deserialize)]
@@ -167,7 +167,7 @@ impl RateLimitDescriptor<'_> {
 }
 
 impl RateLimitOverride<'_> {
-    fn read(&self, index: usize) -> Result<Override, RequestError> {
+    fn read(&self, index: usize) -> Result<BroughtLimits<'static>, RequestError> {
         let (unit, name) = match &self.unit {
             None => (None, "0".to_owned()),
             Some(UnitWord::Number(number)) => {
@@ -179,7 +179,7 @@ impl RateLimitOverride<'_> {
         };
         let amount = u64::from(self.requests_per_unit.as_ref().map_or(0, |amount| amount.0));
         let unit = unit.ok_or(RequestError::UnknownUnit { index, unit: name })?;
-        Ok(Override { amount, unit })
+        Ok(BroughtLimits::Override(Override { amount, unit }))
     }
 }
 
@@ -202,7 +202,10 @@ mod tests {
         let json = format!(r#"{{"domain":"d","descriptors":[{{"limit":{limit}}}]}}"#);
         let message = RateLimitRequest::parse(json.as_bytes()).unwrap();
         let found = message.read().map(|request| request.descriptors()[0].limit.unwrap());
-        let found = found.map(|limit| (limit.amount, limit.unit));
+        let found = found.map(|limit| match limit {
+            BroughtLimits::Override(limit) => (limit.amount, limit.unit),
+            BroughtLimits::OfApiKey(..) => panic!("a message has no API key"),
+        });
         assert_eq!(found.map_err(|error| error.to_string()), expected.map_err(str::to_owned));
     }
 

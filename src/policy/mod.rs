@@ -27,19 +27,19 @@ pub use callers::{
 };
 pub use changes::{CountChanges, Gone, NOT_ALL_COMPARED, Restart, count_changes};
 pub use compile::{
-    CompileOptions, NEVER_ACTIVE, compile, holds_ever, parse_dates, parse_hours, parse_months,
-    parse_weekdays, parse_zone,
+    CompileOptions, NEVER_ACTIVE, Rate, compile, currency_of, holds_ever, parse_dates, parse_hours,
+    parse_months, parse_weekdays, parse_zone,
 };
 pub use model::{
-    Adjust, AnswerMetadata, AnswerSettings, ApiKeyHeaders, ApiKeyNeeds, ApiKeyOutage, ApiKeyPlace,
-    ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes, Budget, Caller, CallerBonus, CallerOverride,
-    Candidate, CandidateFigures, Capacity, Choice, Classes, Domain, HeaderPlace, Idempotency,
-    InForce, Key, KeyEntry, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease, LegacyNames, Lineage, Member,
-    Metadata, MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, Origin, Overlay, OverlayState,
-    OverrideAmount, PARENTS_MAX, PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN, Path, PolicySet,
-    PressureLevel, PriceLine, Prices, Provider, Refused, ReservationAction, Reservations, RetryId,
-    Rule, RuleLimit, RuleValue, Share, SignalSource, SourceLocation, TierLimit, Unit, Wait, Walk,
-    Weights, Window, parse_priority,
+    API_KEY_LABEL, Adjust, AnswerMetadata, AnswerSettings, ApiKeyHeaders, ApiKeyNeeds,
+    ApiKeyOutage, ApiKeyPlace, ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes, Budget, Caller,
+    CallerBonus, CallerOverride, Candidate, CandidateFigures, Capacity, Choice, Classes, Domain,
+    HeaderPlace, Idempotency, InForce, Key, KeyEntry, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease,
+    LegacyNames, Lineage, Member, Metadata, MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only,
+    Origin, Overlay, OverlayState, OverrideAmount, PARENTS_MAX, PRESSURE_LEVELS_MAX, PRIORITY_MAX,
+    PRIORITY_MIN, Path, PolicySet, PressureLevel, PriceLine, Prices, Provider, Refused,
+    ReservationAction, Reservations, RetryId, Rule, RuleLimit, RuleValue, Share, SignalSource,
+    SourceLocation, TierLimit, Unit, Wait, Walk, Weights, Window, parse_priority,
 };
 pub use overlay::compile_with_overlays;
 pub use problem::{Problem, Severity, Source};

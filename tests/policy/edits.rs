@@ -1,7 +1,7 @@
 //! The effect of a policy edit on counts: a count is kept as long as its limit is the same, in every store.
 
 use tollgate::clock::{Clock, Timestamp};
-use tollgate::engine::{Code, Descriptor, Override, Request};
+use tollgate::engine::{BroughtLimits, Code, Descriptor, Override, Request};
 use tollgate::policy::Unit;
 
 use crate::support::batch::START_MS;
@@ -148,7 +148,8 @@ async fn a_limit_that_a_request_brings_follows_the_defaults_of_the_file() {
     for bench in benches {
         bench.put_in_force(policy).unwrap();
         let ask = async || {
-            let limit = Some(Override { amount: 2, unit: Unit::Hour });
+            let limit = Override { amount: 2, unit: Unit::Hour };
+            let limit = Some(BroughtLimits::Override(limit));
             let brought = Descriptor { limit, ..descriptor("user=alice", 1) };
             let request = Request::try_new("d", vec![brought]).unwrap();
             ask(&bench.engine, &request).await

@@ -14,6 +14,7 @@ use crate::cli::USAGE;
 const EXAMPLES: &str = "\
 Examples:
   tollgate keys create acme --scope hotels:read --expires 2027-12-31
+  tollgate keys update key_0L7pQ3xWmVzT9 --limit 100/minute --limit 10000/month
   tollgate keys list acme                         Without their texts
   tollgate keys rotate key_0L7pQ3xWmVzT9 --overlap 7d
   tollgate keys disable key_0L7pQ3xWmVzT9         In force everywhere within a second
@@ -76,6 +77,10 @@ fn with_fields(command: Command) -> Command {
         .arg(text("expires", "TIME").help("A date, at whose end it expires, or a time"))
         .arg(list("address", "NETWORK").help("From where it may be used; may be repeated"))
         .arg(list("origin", "ORIGIN").help("Whose pages may use it; may be repeated"))
+        .arg(
+            list("limit", "RATE")
+                .help("A limit of its own, such as 100/minute or 5000/total; may be repeated"),
+        )
         .arg(
             list("weekdays", "DAYS")
                 .help("When it may be used, such as monday-friday; may be repeated"),
@@ -153,6 +158,7 @@ fn list(matches: &ArgMatches) -> Question {
             Column::text("name", "/name"),
             Column::text("tier", "/tier"),
             Column::text("scopes", "/scopes"),
+            Column::text("limits", "/limits"),
             Column::text("hint", "/secrets/0/hint"),
             Column::text("pepper", "/secrets/0/pepper"),
             Column::text("created_at", "/created_at"),
@@ -193,7 +199,9 @@ fn fields(matches: &ArgMatches) -> Map<String, Value> {
             form.insert(field.to_owned(), value);
         }
     }
-    for (flag, field) in [("scope", "scopes"), ("address", "addresses"), ("origin", "origins")] {
+    let lists =
+        [("scope", "scopes"), ("address", "addresses"), ("origin", "origins"), ("limit", "limits")];
+    for (flag, field) in lists {
         if let Some(texts) = matches.get_many::<String>(flag) {
             let texts: Vec<&String> = texts.filter(|text| !text.is_empty()).collect();
             form.insert(field.to_owned(), json!(texts));

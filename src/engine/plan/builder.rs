@@ -1,13 +1,17 @@
 //! Builds the plan of a request: adds up the charges of all its descriptors.
 
+use std::iter;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::api_keys::ApiKeyLimit;
 use crate::engine::caller::{Account, CallerContext, entry};
-use crate::engine::request::{Descriptor, HitsSource, Request};
+use crate::engine::request::{BroughtLimits, Descriptor, HitsSource, Override, Request};
 use crate::limit::Hits;
-use crate::policy::{Domain, Key, Lease, Mode, Only, Rule, RuleLimit, Share, TierLimit, Walk};
+use crate::policy::{
+    Domain, Key, Lease, Mode, Only, Rate, Rule, RuleLimit, Share, TierLimit, Walk,
+};
 use crate::store::{Charge, INLINE_CAP};
 
 use super::model::{DescriptorMatch, Plan, PlannedLimit};
@@ -65,14 +69,11 @@ impl<'p> Builder<'_, 'p, '_> {
     fn part(&mut self, descriptor: &Descriptor<'_>, way: &Way<'_, 'p>) -> DescriptorMatch<'p> {
         let mut part = DescriptorMatch { rule: way.walk.end(), ..DescriptorMatch::default() };
         if let Some(brought) = descriptor.limit {
-            let limit =
-                Arc::new(self.domain.override_limit((brought.amount, brought.unit), way.path));
-            let key = override_key(self.domain, way.path);
-            let limits = &[PlannedLimit::Brought(limit)];
+            let (key, limits) = self.brought(brought, way.path);
             let Way { hits, hits_source, .. } = *way;
             let rule_limits = RuleLimits {
                 rule: None,
-                limits,
+                limits: &limits,
                 account: None,
                 hits,
                 hits_source,
@@ -102,6 +103,28 @@ impl<'p> Builder<'_, 'p, '_> {
             part.unlimited &= part.charges.is_empty();
         }
         part
+    }
+
+    /// The limits that a descriptor brings along, and the key of their counters.
+    fn brought(
+        &self,
+        brought: BroughtLimits<'_>,
+        path: &[(&str, &str)],
+    ) -> (Key, SmallVec<[PlannedLimit<'p>; INLINE_CAP]>) {
+        let planned = |limit| PlannedLimit::Brought(Arc::new(limit));
+        match brought {
+            BroughtLimits::Override(Override { amount, unit }) => {
+                let limit = self.domain.override_limit((amount, unit), path);
+                (override_key(self.domain, path), iter::once(planned(limit)).collect())
+            }
+            BroughtLimits::OfApiKey(id, limits) => {
+                let limit = |limit: &ApiKeyLimit| {
+                    let Rate { amount, window } = limit.rate;
+                    planned(self.domain.api_key_limit((amount, window), &limit.label))
+                };
+                (Key::of_api_key(id), limits.iter().map(limit).collect())
+            }
+        }
     }
 
     /// Adds a rule at a depth of a descriptor's path: under the key of the request, or under the keys of the accounts

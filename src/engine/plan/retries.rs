@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::Question;
 use super::model::Plan;
 use crate::engine::caller::entry;
-use crate::engine::request::Request;
+use crate::engine::request::{BroughtLimits, Request};
 use crate::limit::Hits;
 use crate::policy::{Idempotency, RetryId};
 use crate::store::{FINAL, IdempotencyMark, Once, Reservation};
@@ -71,8 +71,10 @@ fn fingerprint_of(request: &Request<'_>) -> Fingerprint {
             hasher.update(text.as_bytes());
         }
         let sign = u64::from(matches!(descriptor.hits, Hits::GiveBack(_)));
-        let brought =
-            descriptor.limit.map_or((0, 0), |limit| (limit.amount, limit.unit as u64 + 1));
+        let brought = match descriptor.limit {
+            Some(BroughtLimits::Override(limit)) => (limit.amount, limit.unit as u64 + 1),
+            Some(BroughtLimits::OfApiKey(..)) | None => (0, 0),
+        };
         for part in [sign, descriptor.hits.amount(), brought.0, brought.1] {
             number(&mut hasher, part);
         }

@@ -1,4 +1,5 @@
-//! Charges the limits of a caller and of its API key within the check, so that Envoy needs no second call.
+//! Charges the limits of an API key within the check; those of its caller too if the policy says so, so that Envoy needs no second
+//! call.
 
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use tonic::Status;
 
 use super::write::{overwrite, status};
 use crate::answer::{Answer, protocol, render};
-use crate::engine::{ApiKeyGrant, Descriptor, Engine, HitsSource, Request, Snapshot};
+use crate::engine::{
+    ApiKeyGrant, BroughtLimits, Descriptor, Engine, HitsSource, Request, Snapshot,
+};
 use crate::limit::Hits;
-use crate::policy::Domain;
+use crate::policy::{ApiKeyPolicy, Domain};
 
 /// The key of the entry with the id of the API key.
 const KEY_ID: &str = "key_id";
@@ -20,31 +23,45 @@ const KEY_ID: &str = "key_id";
 const STATUS: u32 = 429;
 const BODY: &str = "the limit of the API key or of its caller is reached";
 
-/// Charges one hit for the descriptors `[CALLER=caller, TIER=tier]` and `[key_id=ID]`.
+/// Charges one hit, in one step: for the descriptors `[CALLER=caller, TIER=tier]` and `[key_id=ID]` if the policy charges them in
+/// the check, and for the limits of the API key itself. None if there is nothing to charge.
 ///
 /// # Errors
 /// If they are no valid request.
 pub async fn charge(
     engine: &Engine,
     snapshot: &Snapshot,
-    (domain, grant): (&Domain, &ApiKeyGrant<'_>),
-) -> Result<Answer, Status> {
+    (domain, policy): (&Domain, &ApiKeyPolicy),
+    grant: &ApiKeyGrant<'_>,
+) -> Result<Option<Answer>, Status> {
+    let record = &grant.record;
+    if !policy.charges && record.key.limits.is_empty() {
+        return Ok(None);
+    }
     let classes = &domain.classes;
-    let caller = classes.caller_key.as_deref().map(|key| (key, &*grant.record.key.caller));
+    let caller = classes.caller_key.as_deref().map(|key| (key, &*record.key.caller));
     let tier = classes.tier_key.as_deref().zip(grant.tier);
-    let descriptors = vec![
-        one_hit(caller.into_iter().chain(tier).collect()),
-        one_hit(vec![(KEY_ID, &*grant.record.id)]),
-    ];
+    let caller = caller.into_iter().chain(tier);
+    let key_id = (KEY_ID, &*record.id);
+    let mut descriptors = Vec::new();
+    if policy.charges {
+        descriptors.extend([one_hit(caller.clone().collect()), one_hit(vec![key_id])]);
+    }
+    if !record.key.limits.is_empty() {
+        let own = BroughtLimits::OfApiKey(&record.id, &record.key.limits);
+        let entries = caller.chain([key_id]).collect();
+        descriptors.push(Descriptor { limit: Some(own), ..one_hit(entries) });
+    }
     let request = Request::try_new(&domain.name, descriptors);
     let request = request.map_err(|error| Status::invalid_argument(error.to_string()))?;
-    Ok(render(&engine.check(snapshot, &request).await))
+    let request = if policy.charges { request } else { request.counted_later() };
+    Ok(Some(render(&engine.check(snapshot, &request).await)))
 }
 
 /// A descriptor with one hit.
 fn one_hit<'a>(entries: Vec<(&'a str, &'a str)>) -> Descriptor<'a> {
     let (hits, hits_source) = (Hits::Spend(1), HitsSource::Request);
-    Descriptor { entries: entries.into_iter().collect(), hits, hits_source, limit: None }
+    Descriptor { entries, hits, hits_source, limit: None }
 }
 
 /// The answer for a request that goes on, with the headers of the limits.

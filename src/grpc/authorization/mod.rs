@@ -19,11 +19,16 @@ use tonic_prost::ProstCodec;
 
 use super::body_reader::{BodyReader, MESSAGE_LEN_MAX};
 use super::service::Answer;
-use crate::engine::{ApiKeyRefusal, ApiKeyRequest, ApiKeys, Code, Engine};
+use crate::engine::{ApiKeyGrant, ApiKeyRefusal, ApiKeyRequest, ApiKeys, Code, Engine, Snapshot};
+use crate::policy::{ApiKeyPolicy, Domain};
 use read::Attributes;
 
 /// The path of the one method.
 pub const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
+
+/// Results of checks in metrics, beside those of [`ApiKeyRefusal`].
+const GRANTED: &str = "granted";
+const OVER_LIMIT: &str = "over_limit";
 
 /// The service with `Check`.
 #[derive(Clone)]
@@ -86,24 +91,43 @@ impl Method {
             address: attributes.address(policy.trusted_proxies),
             origin: origin.as_deref(),
         };
-        let answer = match self.engine.check_api_key(&self.keys, (domain, policy), &request).await {
-            Ok(grant) if policy.charges => {
-                let charged = charge::charge(&self.engine, &snapshot, (domain, &grant)).await?;
-                match charged.code {
-                    Code::Ok => {
-                        let answer = write::granted(policy, &attributes, Some(&grant));
-                        charge::with_headers(answer, &charged)
-                    }
-                    Code::OverLimit => charge::over_limit(charged),
-                    Code::Unavailable => write::refused(ApiKeyRefusal::Unavailable),
+        let checked = self.engine.check_api_key(&self.keys, (domain, policy), &request).await;
+        let (result, answer) = match checked {
+            Ok(grant) => {
+                let charged = self.charge(&snapshot, (domain, policy), (&grant, &attributes));
+                let (result, answer) = charged.await?;
+                if result == GRANTED {
+                    self.keys.note_use(&grant.record, self.engine.now(), request.address);
                 }
+                (result, answer)
             }
-            Ok(grant) => write::granted(policy, &attributes, Some(&grant)),
             Err(ApiKeyRefusal::Missing) if !policy.is_required => {
-                write::granted(policy, &attributes, None)
+                (ApiKeyRefusal::Missing.name(), write::granted(policy, &attributes, None))
             }
-            Err(refusal) => write::refused(refusal),
+            Err(refusal) => (refusal.name(), write::refused(refusal)),
         };
+        self.engine.metrics().api_keys.count(result);
         Ok(answer)
+    }
+
+    /// Charges the limits of a valid API key. Returns the result for metrics, and the answer.
+    async fn charge(
+        &self,
+        snapshot: &Snapshot,
+        (domain, policy): (&Domain, &ApiKeyPolicy),
+        (grant, attributes): (&ApiKeyGrant<'_>, &Attributes<'_>),
+    ) -> Result<(&'static str, CheckResponse), Status> {
+        let granted = || write::granted(policy, attributes, Some(grant));
+        // Boxed, because it is large, and most API keys have nothing to charge.
+        let charged = Box::pin(charge::charge(&self.engine, snapshot, (domain, policy), grant));
+        let Some(charged) = charged.await? else { return Ok((GRANTED, granted())) };
+        Ok(match charged.code {
+            Code::Ok => (GRANTED, charge::with_headers(granted(), &charged)),
+            Code::OverLimit => (OVER_LIMIT, charge::over_limit(charged)),
+            Code::Unavailable => {
+                let refusal = ApiKeyRefusal::Unavailable;
+                (refusal.name(), write::refused(refusal))
+            }
+        })
     }
 }

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 
 use super::body::{ApiKeyBody, CreatedBody};
 use super::edit::{self, Change, keys};
+use super::limits::prefix_of;
 use crate::api_keys::{ApiKey, ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, hint_of, is_id};
 use crate::http::auth::Principal;
 use crate::http::edge::Edge;
@@ -76,7 +77,7 @@ impl<'e> Author<'e> {
     /// If there is none.
     pub async fn rotate(&self, id: &str, overlap: Duration) -> Result<CreatedBody, Problem> {
         let known = edit::read(self.edge, id).await?;
-        let (text, secret) = self.secret(&edit::prefix_of(&known))?;
+        let (text, secret) = self.secret(&prefix_of(&known))?;
         let change = self.change("rotate api key");
         let record = change.apply(id, |before| {
             let mut after = before.clone();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::api_keys::{ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, LastUse, Peppers};
 use crate::http::problem::Problem;
+use crate::http::quota::QuotaItem;
 use crate::observe::audit::instant;
 
 /// Maximum number of API keys on a page.
@@ -72,6 +73,9 @@ pub struct ApiKeyBody {
     last_used: Option<LastUsedBody>,
     /// The texts that are valid, the newest first: several after a rotation with an overlap.
     secrets: Vec<SecretBody>,
+    /// How its own limits stand; only of one that is asked for by its id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quota: Vec<QuotaItem>,
 }
 
 /// The last use of an API key.
@@ -172,6 +176,12 @@ impl ApiKeyBody {
                 address: last.address.map(|address| address.to_string()),
             }),
             secrets: record.secrets.iter().map(secret).collect(),
+            quota: Vec::new(),
         }
+    }
+
+    /// The same with its limits as they stand.
+    pub fn with_quota(self, quota: Vec<QuotaItem>) -> Self {
+        Self { quota, ..self }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
+use super::limits;
 use crate::api_keys::{ApiKey, ApiKeyForm, ApiKeyRecord, SECRETS_MAX, is_id, new_id};
 use crate::clock::{Backoff, Timestamp};
 use crate::engine::ApiKeys;
@@ -83,6 +84,7 @@ impl Change<'_> {
             }
             let before = self.before(id).await?;
             if self.write(Some(&before), None).await?.is_some() {
+                limits::remove(self.edge, &before).await;
                 return Ok(());
             }
         }
@@ -139,7 +141,10 @@ pub async fn erase(edge: &Edge, caller: &str) -> Result<u64, Problem> {
         for record in &page.records {
             let change = ApiKeyChange { before: Some(record), after: None };
             // One that was changed meanwhile is on the next page again.
-            erased += u64::from(keys.store.write(change).await?.is_some());
+            if keys.store.write(change).await?.is_some() {
+                limits::remove(edge, record).await;
+                erased += 1;
+            }
         }
     }
 }
@@ -306,12 +311,6 @@ fn check_routes(domains: &[&Domain], scopes: &[String]) -> Result<(), Problem> {
         known.join(", ")
     );
     Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
-}
-
-/// The prefix of an API key, from its hint: without the underscore and the digits after it.
-pub fn prefix_of(record: &ApiKeyRecord) -> String {
-    let hint = record.secrets.first().map_or("", |secret| &secret.hint);
-    hint.rsplit_once('_').map_or(hint, |(prefix, _)| prefix).to_owned()
 }
 
 /// A new id.

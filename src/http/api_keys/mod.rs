@@ -3,6 +3,7 @@
 mod author;
 mod body;
 mod edit;
+mod limits;
 
 use axum::Json;
 use axum::extract::State;
@@ -24,7 +25,8 @@ const API_KEY: &str = "/v1/api-keys/{id}";
 
 pub use author::Author;
 pub use body::{CreatedBody, RotateForm};
-pub use edit::{check_change, check_new, erase, fresh_id, keys, prefix_of, read as read_record};
+pub use edit::{check_change, check_new, erase, fresh_id, keys, read as read_record};
+pub use limits::{prefix_of, standing as limits_of};
 
 const UNKNOWN: StatusText = (404, "There are no API keys, or none has this id");
 const CONFLICT: StatusText = (409, "The API key is in a file, or other changes came first");
@@ -89,7 +91,8 @@ async fn read(
     let keys = keys(&edge)?;
     let record = edit::read(&edge, &id).await?;
     let last_use = keys.last_uses(&[&id]).await?.into_iter().next().flatten();
-    Ok(Json(ApiKeyBody::of(&record, last_use, &keys.peppers)))
+    let quota = limits::standing(&edge, &record).await;
+    Ok(Json(ApiKeyBody::of(&record, last_use, &keys.peppers).with_quota(quota)))
 }
 
 /// Creates an API key.

@@ -161,7 +161,9 @@ impl QuotaItem {
         });
         let standings = standings.filter(move |(verdict, standing)| {
             let rule = standing.charge.rule.map(|rule| &*rule.path);
-            known.insert((verdict.domain, rule, standing.charge.limit.index, standing.account))
+            let limit = &standing.charge.limit;
+            // The limits of an API key have one number.
+            known.insert((verdict.domain, rule, limit.index, &*limit.label, standing.account))
         });
         standings.map(move |(verdict, standing)| Self::new(caller, verdict, standing))
     }

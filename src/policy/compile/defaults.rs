@@ -11,8 +11,8 @@ use super::thresholds::{PERCENT_MAX, thresholds};
 use super::when::{Schedules, When};
 use crate::limit::{LimitName, Overdraft};
 use crate::policy::model::{
-    AlgorithmKind, Brought, Classes, Cost, Idempotency, Lease, OVERRIDE_LABEL, OnOutage,
-    Reservations, Wait,
+    API_KEY_LABEL, AlgorithmKind, Brought, Classes, Cost, Idempotency, Lease, OVERRIDE_LABEL,
+    OnOutage, Reservations, Wait,
 };
 use crate::policy::schema::PolicyFile;
 use crate::policy::yaml::Reader;
@@ -102,12 +102,13 @@ impl Defaults {
 
     /// The settings of limits that requests bring along.
     pub fn brought(&self) -> Brought {
-        let domain = self.domain.clone();
-        let label = OVERRIDE_LABEL.into();
+        let named =
+            |label: &str| Arc::new(LimitName { domain: self.domain.clone(), label: label.into() });
         let Enforcement { mode, strict, share } = self.enforcement.unwrap_or_default();
         let on_outage = if strict { Some(OnOutage::Deny) } else { self.on_outage };
         Brought {
-            name: Arc::new(LimitName { domain, label }),
+            name: named(OVERRIDE_LABEL),
+            api_key_name: named(API_KEY_LABEL),
             zone: self.zone.clone(),
             algorithm: self.algorithm,
             mode,

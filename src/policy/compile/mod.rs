@@ -52,7 +52,7 @@ use super::schema::{PolicyFile, read, read_node};
 
 pub use joint::{Conflicts, Joint};
 pub use percent::percent as parse_percent;
-pub use rate::parse_length_ms;
+pub use rate::{Rate, currency as currency_of, parse_length_ms};
 pub use thresholds::PERCENT_MAX;
 
 /// Options of the compilation.

@@ -1,7 +1,8 @@
-//! Limits that requests bring along (`limit` of a descriptor), in place of the policy's own.
+//! Limits that requests bring along (`limit` of a descriptor, or those of their API key), in place of the policy's own.
 //!
 //! Envoy may send a limit with a descriptor. It has an amount and a unit; all else comes from the file's `defaults`. As
-//! in the reference, the rule's own `shadow_mode` and `quota_mode` don't apply to it.
+//! in the reference, the rule's own `shadow_mode` and `quota_mode` don't apply to it. The limits of an API key are the same, but for
+//! their names: they have an amount and a window.
 
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ use super::window::Window;
 /// The name of limits that requests bring along in metrics, and in answers if the policy has no name for them.
 pub const OVERRIDE_LABEL: &str = "override";
 
+/// The name of all limits of API keys in metrics and in usage: there may be very many.
+pub const API_KEY_LABEL: &str = "api_key";
+
 /// An algorithm without its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlgorithmKind {
@@ -34,6 +38,8 @@ pub enum AlgorithmKind {
 pub struct Brought {
     /// The unit of their counters.
     pub name: Arc<LimitName>,
+    /// The same for limits of API keys.
+    pub api_key_name: Arc<LimitName>,
     pub zone: TimeZone,
     /// From `defaults`.
     pub algorithm: Option<AlgorithmKind>,

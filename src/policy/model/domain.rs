@@ -6,11 +6,11 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 
-use crate::limit::Limit;
+use crate::limit::{Limit, LimitName};
 
 use super::answer::AnswerSettings;
 use super::api_keys::ApiKeyPolicy;
-use super::brought::{Brought, OVERRIDE_LABEL};
+use super::brought::{API_KEY_LABEL, Brought, OVERRIDE_LABEL};
 use super::choice::Choice;
 use super::classes::Classes;
 use super::idempotency::Idempotency;
@@ -97,18 +97,36 @@ impl Domain {
     /// domain's own limits.
     pub fn override_limit(&self, rate: (u64, Unit), path: &[(&str, &str)]) -> RuleLimit {
         let (amount, unit) = rate;
-        let Brought { mode, strict, enforced, on_outage, overdraft, wait, lease, .. } =
-            self.brought;
         let window = Window::from(unit);
         let rule = self.walk(path).end();
         let named = rule.and_then(|rule| rule.limit_of(window)).map(|limit| limit.name.clone());
         let name = named.unwrap_or_default();
+        let label = if name.is_empty() { OVERRIDE_LABEL.into() } else { name.clone() };
+        let of = (self.limit_count, &self.brought.name);
+        RuleLimit { label, name, ..self.brought_limit((amount, window), of) }
+    }
+
+    /// A limit of an API key, with its label for people. Its number follows that of limits that requests bring along. No request
+    /// is held for it, and each of them is charged: an API key is checked before anybody knows that a request is a retry.
+    pub fn api_key_limit(&self, rate: (u64, Window), label: &Arc<str>) -> RuleLimit {
+        let of = (self.limit_count + 1, &self.brought.api_key_name);
+        let brought = self.brought_limit(rate, of);
+        RuleLimit { label: label.clone(), wait: None, charges_retries: true, ..brought }
+    }
+
+    fn brought_limit(
+        &self,
+        (amount, window): (u64, Window),
+        (index, name): (usize, &Arc<LimitName>),
+    ) -> RuleLimit {
+        let Brought { mode, strict, enforced, on_outage, overdraft, wait, lease, .. } =
+            self.brought;
         let limit = Limit::new(amount, self.brought.algorithm(amount, window));
-        let limit = limit.named(Arc::clone(&self.brought.name));
+        let limit = limit.named(Arc::clone(name));
         RuleLimit {
-            index: self.limit_count,
-            label: if name.is_empty() { OVERRIDE_LABEL.into() } else { name.clone() },
-            name,
+            index,
+            label: (*name.label).into(),
+            name: "".into(),
             limit: Arc::new(limit.overdrawn(overdraft)),
             by_tier: [].into(),
             cost: None,
@@ -177,6 +195,15 @@ impl Domain {
     /// The number of limits of the domain; their indexes are below it.
     pub fn limit_count(&self) -> usize {
         self.limit_count
+    }
+
+    /// The label of each limit by its index: those of the domain, then that of limits that requests bring along, and that of
+    /// limits of API keys if the domain checks any.
+    pub fn labels(&self) -> Vec<Arc<str>> {
+        let mut labels = vec![Arc::from(OVERRIDE_LABEL); self.limit_count + 1];
+        self.limits().iter().for_each(|limit| labels[limit.index] = limit.label.clone());
+        labels.extend(self.api_keys.iter().map(|_| Arc::from(API_KEY_LABEL)));
+        labels
     }
 
     /// Every limit of the domain, in no particular order.

@@ -2,7 +2,7 @@
 //!
 //! `tg1|domain|key=value|key~pattern`: `=` precedes a value of the request, `~` a wildcard whose values share one
 //! counter, `~~` a wildcard of key and value together, and `~=` a set of values. The path of a limit that a request brings along starts with
-//! `!`. Bytes that would be ambiguous or hard to read are escaped as `%XX`. A long value is replaced by `#` and its
+//! `!`, and the domain of an API key's own limits is empty. Bytes that would be ambiguous or hard to read are escaped as `%XX`. A long value is replaced by `#` and its
 //! hash, and a path that is still too long by `tg1#` and a hash of all of it.
 //!
 //! `tg1i{KEY}|caller=id` is the key of a retried request's marks beside the counter KEY, which is in braces so that
@@ -66,6 +66,13 @@ impl Key {
     pub fn of_override(domain: &str) -> Self {
         let mut key = Self::of_domain(domain);
         key.0.push_str("|!");
+        key
+    }
+
+    /// The key of an API key's own limits, in whatever domain it is used: no domain has an empty name.
+    pub fn of_api_key(id: &str) -> Self {
+        let mut key = Self::of_domain("");
+        key.push_value("key_id", id);
         key
     }
 
@@ -264,6 +271,8 @@ mod tests {
             key("d", &[("k", &"x".repeat(66))]),
             Key::of_override("d"),
             key("d", &[("!", "")]),
+            Key::of_api_key("1"),
+            key("d", &[("key_id", "1")]),
         ];
         for (index, one) in keys.iter().enumerate() {
             for other in &keys[index + 1..] {

@@ -38,7 +38,7 @@ pub use api_keys::{
     ApiKeyHeaders, ApiKeyNeeds, ApiKeyOutage, ApiKeyPlace, ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes,
     HeaderPlace,
 };
-pub use brought::{AlgorithmKind, Brought, OVERRIDE_LABEL};
+pub use brought::{API_KEY_LABEL, AlgorithmKind, Brought, OVERRIDE_LABEL};
 pub use caller::{
     Caller, CallerBonus, CallerOverride, Lineage, Member, OverrideAmount, PARENTS_MAX,
 };

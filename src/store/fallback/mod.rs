@@ -76,6 +76,11 @@ impl Fallback {
         self.counts.erase(entries);
     }
 
+    /// Removes the counters under a key.
+    pub fn remove(&self, key: &Key) {
+        self.counts.remove(key);
+    }
+
     /// The number of sidecars that share a limit.
     pub fn sidecars(&self) -> u32 {
         self.sidecars.number()

@@ -32,6 +32,18 @@ pub async fn erase(route: &Route, entries: &[KeyEntry]) -> Result<u64, StoreErro
     Ok(erased)
 }
 
+/// Removes a key, by its whole name.
+///
+/// # Errors
+/// If Redis does not answer as expected.
+pub async fn remove(route: &Route, name: &str) -> Result<(), StoreError> {
+    let link = route.link(route.slot(name));
+    let link = link.ok_or_else(|| StoreError::unexplored("the slot of a counter"))?;
+    let mut command = Cmd::new();
+    command.arg("DEL").arg(name);
+    ask(&link, &command).await.map(drop)
+}
+
 fn links(route: &Route) -> Result<Vec<Arc<Link>>, StoreError> {
     match route {
         Route::One(link) => Ok(vec![link.clone()]),

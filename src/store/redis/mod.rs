@@ -181,6 +181,14 @@ impl Redis {
         erase::erase(&self.route, entries).await
     }
 
+    /// Removes the counters under a key.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected.
+    pub async fn remove(&self, key: &Key) -> Result<(), StoreError> {
+        erase::remove(&self.route, &self.route.prefix().on(key.as_str())).await
+    }
+
     /// The stream of the audit log in the same Redis, of at most about so many lines.
     pub fn audit_log(&self, len_max: u64) -> RedisAuditLog {
         RedisAuditLog::new(self.route.clone(), len_max)

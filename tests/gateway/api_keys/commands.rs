@@ -42,6 +42,21 @@ async fn an_api_key_is_made_changed_rotated_and_deleted_on_the_command_line() {
         let updated = answer(&keeper, &["update", id, "--address", "", "--name", "engine"]);
         assert_eq!((&updated["name"], &updated["addresses"]), (&"engine".into(), &Value::Null));
 
+        let limited = answer(&keeper, &["update", id, "--limit", "9/hour", "--limit", "20/total"]);
+        assert_eq!(limited["limits"], serde_json::json!(["9/hour", "20/total"]));
+        assert_eq!(checker.status(key).await, 200);
+        let shown = answer(&keeper, &["show", id]);
+        assert_eq!(
+            (&shown["quota"][1]["used"], &shown["quota"][1]["remaining"]),
+            (&1.into(), &19.into())
+        );
+        let wrong = keys(&keeper, &["update", id, "--limit", "9/hours"]);
+        assert!(
+            String::from_utf8_lossy(&wrong.stderr).contains("limits.0: unknown window `hours`")
+        );
+        answer(&keeper, &["update", id, "--limit", ""]);
+        assert_eq!(answer(&keeper, &["show", id])["limits"], Value::Null);
+
         let rotated = answer(&keeper, &["rotate", id, "--overlap", "7d"]);
         let new = rotated["api_key"].as_str().unwrap();
         assert_eq!((checker.status(key).await, checker.status(new).await), (200, 200));

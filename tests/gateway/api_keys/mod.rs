@@ -7,6 +7,7 @@ mod damaged;
 mod jwt;
 mod known;
 mod leaks;
+mod limits;
 mod made;
 mod places;
 mod protocols;

@@ -103,24 +103,14 @@ async fn an_api_key_is_made_shown_once_and_ends_at_once() {
         browser.shows("#scopes-help", "the policies know hotels:book, hotels:read").await;
         check_look(&browser).await;
         assert_eq!(browser.value("document.querySelector('#caller').value").await, "acme");
-        browser.enter("#scopes", "hotels:read, \"wrong").await;
-        browser.enter("#expires_at", "soon").await;
-        browser.click("#form-create > button").await;
-        browser.shows("#wrong", "scopes.1").await;
-        browser.shows("#wrong", "expires_at").await;
-        // The browser tells the status.
-        assert_eq!(browser.errors().await.len(), 1);
-        browser.enter("#scopes", "hotels:read").await;
-        browser.enter("#expires_at", "2020-01-01").await;
-        browser.click("#form-create > button").await;
-        browser.shows("#wrong", "expires_at: `2020-01-01` is in the past").await;
-        assert_eq!(browser.errors().await.len(), 1);
+        mistakes(&browser).await;
         browser.enter("#expires_at", "2099-12-31").await;
         browser.enter("#name", "engine").await;
         browser.choose("#tier", "premium").await;
         browser.click("#form-create > button").await;
         browser.shows("#effect", "Scopes: hotels:read.").await;
         browser.shows("#effect", "Tier: premium.").await;
+        browser.shows("#effect", "Limits: 100/hour, 5000/total.").await;
         check_look(&browser).await;
         assert_eq!(kept.count().await, 0, "nothing is made before it is confirmed");
         browser.click("#confirm").await;
@@ -140,6 +130,10 @@ async fn an_api_key_is_made_shown_once_and_ends_at_once() {
         })
         .await;
         check_look(&browser).await;
+        let limits =
+            "[...document.querySelectorAll('#own-limits td')].map((cell) => cell.textContent)";
+        let expected = json!(["100/hour", "1", "99", "5000/total", "1", "4999"]);
+        assert_eq!(browser.value(limits).await, expected);
         let page = browser.value("document.documentElement.outerHTML").await;
         assert!(!page.as_str().unwrap().contains(&key[8..]), "{page}");
 
@@ -151,6 +145,25 @@ async fn an_api_key_is_made_shown_once_and_ends_at_once() {
         assert!(!lines.contains(&key[8..]), "{lines}");
         assert_eq!(browser.errors().await, Vec::<String>::new());
     }
+}
+
+/// Enters what is wrong in the form of a new API key.
+async fn mistakes(browser: &Browser) {
+    browser.enter("#scopes", "hotels:read, \"wrong").await;
+    browser.enter("#expires_at", "soon").await;
+    browser.enter("#limits", "100/hour, 5000").await;
+    browser.click("#form-create > button").await;
+    browser.shows("#wrong", "scopes.1").await;
+    browser.shows("#wrong", "expires_at").await;
+    browser.shows("#wrong", "limits.1: invalid rate `5000`").await;
+    browser.enter("#limits", "100/hour, 5000/total").await;
+    // The browser tells the status.
+    assert_eq!(browser.errors().await.len(), 1);
+    browser.enter("#scopes", "hotels:read").await;
+    browser.enter("#expires_at", "2020-01-01").await;
+    browser.click("#form-create > button").await;
+    browser.shows("#wrong", "expires_at: `2020-01-01` is in the past").await;
+    assert_eq!(browser.errors().await.len(), 1);
 }
 
 /// Changes, disables, enables, rotates and deletes the API key of the page.

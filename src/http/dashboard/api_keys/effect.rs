@@ -82,7 +82,7 @@ fn used(last_use: Option<LastUse>, now: Timestamp) -> String {
 }
 
 /// The fields that a form changes, as people read them.
-fn shown(form: &ApiKeyForm) -> [(&'static str, String); 12] {
+fn shown(form: &ApiKeyForm) -> [(&'static str, String); 13] {
     let when = form.when.clone().unwrap_or_default();
     let list = |items: &[String]| items.join(", ");
     [
@@ -92,6 +92,7 @@ fn shown(form: &ApiKeyForm) -> [(&'static str, String); 12] {
         ("Expires", form.expires_at.clone().unwrap_or_default()),
         ("Addresses", list(&form.addresses)),
         ("Origins", list(&form.origins)),
+        ("Limits", list(&form.limits)),
         ("Time zone", when.timezone.unwrap_or_default()),
         ("Months", list(&when.months)),
         ("Weekdays", list(&when.weekdays)),

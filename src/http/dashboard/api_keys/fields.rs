@@ -23,6 +23,7 @@ pub struct KeyFields {
     pub expires_at: String,
     pub addresses: String,
     pub origins: String,
+    pub limits: String,
     pub timezone: String,
     pub months: String,
     pub weekdays: String,
@@ -51,6 +52,7 @@ impl KeyFields {
             expires_at: form.expires_at.unwrap_or_default(),
             addresses: list(&form.addresses),
             origins: list(&form.origins),
+            limits: list(&form.limits),
             timezone: when.timezone.unwrap_or_default(),
             months: list(&when.months),
             weekdays: list(&when.weekdays),
@@ -79,6 +81,7 @@ impl KeyFields {
             expires_at: some(&self.expires_at),
             addresses: list(&self.addresses),
             origins: list(&self.origins),
+            limits: list(&self.limits),
             when: (when != TimesForm::default()).then_some(when),
             disabled,
         }
@@ -108,7 +111,7 @@ impl KeyFields {
     }
 
     /// The fields to send again, when the effect is confirmed.
-    pub fn sent_again(&self) -> [(&'static str, &str); 17] {
+    pub fn sent_again(&self) -> [(&'static str, &str); 18] {
         [
             ("id", &self.id),
             ("revision", &self.revision),
@@ -120,6 +123,7 @@ impl KeyFields {
             ("expires_at", &self.expires_at),
             ("addresses", &self.addresses),
             ("origins", &self.origins),
+            ("limits", &self.limits),
             ("timezone", &self.timezone),
             ("months", &self.months),
             ("weekdays", &self.weekdays),
@@ -153,6 +157,7 @@ mod tests {
             "addresses": ["192.0.2.7", "2001:db8::/32"], "origins": ["https://app.example.com"],
             "when": { "timezone": "Asia/Tokyo", "weekdays": ["monday-friday"], "hours": ["09:00-18:00"],
                       "months": ["december"], "dates": ["2026-12-24..2027-01-06"], "except": ["12-25"] },
+            "limits": ["100/minute", "5000/total"],
         }))
         .unwrap();
         let record = ApiKeyRecord {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::state::KeyState;
 use crate::api_keys::{ApiKeyForm, ApiKeyRecord, ApiKeySecret, KeyRefusal, LastUse, may_take};
 use crate::engine::api_key_tier;
-use crate::http::api_keys::{keys, prefix_of, read_record};
+use crate::http::api_keys::{keys, limits_of, prefix_of, read_record};
 use crate::http::dashboard::failure::Failure;
 use crate::http::edge::Edge;
 use crate::http::problem::Problem;
+use crate::http::quota::QuotaItem;
 use crate::policy::{ApiKeyPolicy, ApiKeyRoute, Domain};
 use crate::store::StoreWait;
 
@@ -23,6 +24,8 @@ pub struct KeyPage {
     pub peppers: Vec<&'static str>,
     /// What it may do in each domain whose policy knows its prefix.
     pub domains: Vec<DomainRoutes>,
+    /// Its own limits as they stand.
+    pub limits: Vec<QuotaItem>,
     pub now_ms: u64,
 }
 
@@ -80,6 +83,7 @@ impl KeyPage {
             state: KeyState::of(&record, &keys.peppers, now),
             last_use: last_use.into_iter().next().flatten(),
             domains,
+            limits: limits_of(edge, &record).await,
             now_ms: now.as_ms(),
             record,
         })

@@ -161,6 +161,7 @@ fn inputs(fields: &KeyFields, choices: &Choices) -> Markup {
         (text("expires_at", "Expires", &fields.expires_at, "A date, at whose end it expires, such as 2027-12-31, or a time; never if empty"))
         (text("addresses", "Addresses", &fields.addresses, "Addresses and networks, such as 192.0.2.0/24; all if empty"))
         (text("origins", "Origins", &fields.origins, "Of pages that may use it, such as https://app.example.com; all if empty"))
+        (text("limits", "Limits", &fields.limits, "Of all its requests, such as 100/minute, 10000/month, 5000/total; none of its own if empty"))
         details open[has_times(fields)] {
             summary { "Times" }
             div.stack {

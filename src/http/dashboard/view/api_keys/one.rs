@@ -21,6 +21,7 @@ pub fn one(key: &KeyPage, for_operators: Option<&Forms<'_>>, changed: Option<&st
         div.columns {
             div {
                 (record(key))
+                (limits(key))
                 (routes(key))
                 (texts(key))
             }
@@ -56,6 +57,26 @@ fn record(key: &KeyPage) -> Markup {
                     @match key.last_use {
                         Some(last) => { (distance(&instant(last.at), key.now_ms)) @if let Some(address) = last.address { ", from " (address.to_string()) } },
                         None => span.muted { "never" },
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn limits(key: &KeyPage) -> Markup {
+    html! {
+        @if !key.limits.is_empty() {
+            section.card #own-limits aria-labelledby="own-limits-title" {
+                h2 #own-limits-title { "Limits of its own" }
+                div.scroll tabindex="0" role="group" aria-labelledby="own-limits-title" {
+                    table {
+                        thead { tr { th { "Limit" } th { "Used" } th { "Remaining" } } }
+                        tbody {
+                            @for (text, limit) in key.form.limits.iter().zip(&key.limits) {
+                                tr { td { (text) } td { (limit.used) } td { (limit.remaining) } }
+                            }
+                        }
                     }
                 }
             }
