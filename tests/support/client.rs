@@ -1,5 +1,7 @@
 //! Clients: Envoy's rate-limit service over gRPC, and plain HTTP.
 
+use std::net::IpAddr;
+
 use axum::http::{HeaderMap, Method, Request};
 use bytes::Bytes;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
@@ -64,6 +66,13 @@ impl Http {
     /// A client without a connection yet.
     pub fn new() -> Self {
         Self { client: Client::builder(TokioExecutor::new()).build_http() }
+    }
+
+    /// The same, whose connections come from an address of this machine.
+    pub fn from_address(ip: IpAddr) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(ip));
+        Self { client: Client::builder(TokioExecutor::new()).build(connector) }
     }
 
     /// Gets `url`; there must be an answer.

@@ -70,9 +70,8 @@ impl Envoy {
             .and_then(|all| all.iter().find(|one| one["name"] == name))
             .unwrap_or_else(|| panic!("no listener {name} in {listeners}"));
         let address = &listener["local_address"]["socket_address"];
-        format!("{}:{}", address["address"].as_str().unwrap(), address["port_value"])
-            .parse()
-            .unwrap()
+        let ip = address["address"].as_str().unwrap().parse().unwrap();
+        SocketAddr::new(ip, u16::try_from(address["port_value"].as_u64().unwrap()).unwrap())
     }
 
     /// Waits until Envoy's health checks have found `count` hosts of `cluster` healthy.

@@ -1,7 +1,7 @@
 //! An Envoy between callers and an upstream, which calls one Tollgate or several.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -77,12 +77,19 @@ impl Gateway {
         rate_limits: &Value,
         sidecars: &[Value],
     ) -> Option<Self> {
-        let place = "- name: envoy.filters.http.ratelimit\n";
-        assert_eq!(CONFIG.matches(place).count(), 1);
-        let (before, after) = CONFIG.split_once(place).unwrap();
-        let indent = before.rsplit('\n').next().unwrap();
-        let config = format!("{before}- {filter}\n{indent}{place}{after}");
-        Self::start_with(&config, rate_limits, sidecars).await
+        Self::start_with(&with_filter(CONFIG, filter), rate_limits, sidecars).await
+    }
+
+    /// The same without `rate_limits`, on all addresses of this machine, IPv4 and IPv6: the address of a client is that of its
+    /// connection.
+    pub async fn of_both_families(filter: &Value, sidecars: &[Value]) -> Option<Self> {
+        let one = "address: 127.0.0.1, port_value: 0 } }\n      filter_chains";
+        let both = "address: '::', port_value: 0, ipv4_compat: true } }\n      filter_chains";
+        let prefix = "stat_prefix: gateway\n";
+        let remote = format!("{prefix}                use_remote_address: true\n");
+        assert_eq!((CONFIG.matches(one).count(), CONFIG.matches(prefix).count()), (1, 1));
+        let config = CONFIG.replace(one, both).replace(prefix, &remote);
+        Self::start_with(&with_filter(&config, filter), &json!([]), sidecars).await
     }
 
     /// Starts an Envoy with a configuration like that of these tests.
@@ -156,7 +163,22 @@ impl Gateway {
     }
 }
 
+/// A configuration with another filter before the rate limit filter.
+fn with_filter(config: &str, filter: &Value) -> String {
+    let place = "- name: envoy.filters.http.ratelimit\n";
+    assert_eq!(config.matches(place).count(), 1);
+    let (before, after) = config.split_once(place).unwrap();
+    let indent = before.rsplit('\n').next().unwrap();
+    format!("{before}- {filter}\n{indent}{place}{after}")
+}
+
 impl Caller {
+    /// A caller at an address of this machine, to which it also sends its requests.
+    pub fn at(&self, ip: IpAddr) -> Self {
+        let gateway = SocketAddr::new(ip, self.gateway.port());
+        Self { http: Http::from_address(ip), gateway }
+    }
+
     /// The address of Envoy.
     pub fn address(&self) -> SocketAddr {
         self.gateway

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::checker::Checker;
 use super::scene::{Keeper, PEPPER, POLICY};
+use crate::support::eventually;
 use crate::support::redis::{Server, query};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
@@ -42,6 +43,9 @@ async fn a_record_that_can_not_be_read_is_an_outage_for_its_api_key_alone() {
         let policy = POLICY.replace("api_keys:", &format!("api_keys:\n  on_outage: {on_outage}"));
         let keeper = Keeper::start(&policy, &store, &[]).await;
         let (damaged, id) = keeper.create(&json!({ "caller": "acme" })).await;
+        let known = Checker::of(&keeper.tollgate, "192.0.2.1").await;
+        let is_cached = async || (known.status(&damaged).await == 200).then_some(());
+        eventually("it is cached", is_cached).await;
         let of_damaged: Vec<String> = query(&mut redis, "KEYS tgc1-apikey-hash|*");
         let (fine, _) = keeper.create(&json!({ "caller": "acme" })).await;
         for row in of_damaged.iter().cloned().chain([format!("tgc1-apikey|{id}")]) {
@@ -50,12 +54,13 @@ async fn a_record_that_can_not_be_read_is_an_outage_for_its_api_key_alone() {
                 &format!("SET {row} {{\"version\":9,\"api_key\":{{\"id\":\"{id}\"}}}}"),
             );
         }
-        // Its sidecar may know it from before. Another one does not, so neither answer of an outage lets it pass.
+        // Its sidecar knows it from before. Another one does not, so neither answer of an outage lets it pass.
         let other = Keeper::start(&policy, &store, &[]).await;
         let fresh = Checker::of(&other.tollgate, "192.0.2.1").await;
         for _ in 0..20 {
             assert_eq!(fresh.status(&damaged).await, 503);
             assert_eq!(fresh.status(&fine).await, 200);
+            assert_eq!(known.status(&damaged).await, 200);
         }
         let output = other.tollgate.output();
         assert_eq!(

@@ -1,5 +1,6 @@
 //! API keys through a real Envoy with ext_authz and the rate limit filter in one chain.
 
+mod addresses;
 mod charged;
 pub mod checker;
 mod commands;

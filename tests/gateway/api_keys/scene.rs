@@ -126,7 +126,15 @@ pub async fn filtering(
     rate_limits: &Value,
     fields: &Value,
 ) -> Option<Gateway> {
-    let mut filter = json!({
+    let mut filter = ext_authz();
+    filter["typed_config"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let sidecars: Vec<Value> = tollgates.iter().map(|one| tcp(one.grpc_address)).collect();
+    Gateway::filtering(&filter, rate_limits, &sidecars).await
+}
+
+/// The configuration of ext_authz.
+pub fn ext_authz() -> Value {
+    json!({
         "name": "envoy.filters.http.ext_authz",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
@@ -134,8 +142,5 @@ pub async fn filtering(
             "grpc_service": { "envoy_grpc": { "cluster_name": "tollgate" }, "timeout": "10s" },
             "failure_mode_allow": false,
         },
-    });
-    filter["typed_config"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    let sidecars: Vec<Value> = tollgates.iter().map(|one| tcp(one.grpc_address)).collect();
-    Gateway::filtering(&filter, rate_limits, &sidecars).await
+    })
 }
