@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::engine::{AnyStore, Engine};
 use crate::store::CounterFile;
 
-/// Interval of writes: so much is lost at a crash.
+/// Interval of writes, without whoever waits for one: so much is lost at a crash.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps the counters of an engine in a file.
@@ -23,7 +23,8 @@ impl CounterKeeper {
     /// Writes changes until `shutdown`, and then the last ones. It needs its own thread, because it waits for the disk.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut ticks = Ticks::new(WRITE_INTERVAL, shutdown);
-        while ticks.next().await {
+        let engine = self.engine.clone();
+        while ticks.next_or(engine.store().asked_to_write()).await {
             self.write();
         }
         match self.write() {

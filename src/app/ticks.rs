@@ -1,5 +1,6 @@
 //! Regular work of a task until the shutdown.
 
+use std::future::pending;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -24,6 +25,11 @@ impl<S: Future<Output = ()>> Ticks<S> {
 
     /// Waits for the next tick; false after the shutdown.
     pub async fn next(&mut self) -> bool {
+        self.next_or(pending()).await
+    }
+
+    /// Waits for the next tick, or for something earlier; false after the shutdown.
+    pub async fn next_or(&mut self, earlier: impl Future<Output = ()>) -> bool {
         if self.is_over {
             return false;
         }
@@ -31,6 +37,7 @@ impl<S: Future<Output = ()>> Ticks<S> {
             biased;
             () = &mut self.shutdown => self.is_over = true,
             _ = self.ticks.tick() => {}
+            () = earlier => {}
         }
         !self.is_over
     }
@@ -47,7 +54,7 @@ impl<S: Future<Output = ()>> Ticks<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::future::ready;
 
     use tokio::time::{Instant, sleep};
 
@@ -65,6 +72,8 @@ mod tests {
         let mut ticks = Ticks::new(Duration::from_secs(2), sleep(Duration::from_secs(5)));
         assert!(ticks.next().await);
         ticks.during(ready(())).await;
+        assert!(ticks.next_or(ready(())).await);
+        assert_eq!(start.elapsed().as_secs(), 5);
         assert!(ticks.next().await);
         ticks.during(pending()).await;
         assert!(!ticks.next().await && !ticks.next().await);

@@ -3,8 +3,9 @@
 //! The counter of the giver and the record of the receiver may be on different servers, so a gift has three steps, each of
 //! which is atomic and may be made again: it is noted as pending; its hits are spent of the giver's bonus, under a mark with
 //! its id, so that they are spent once; the receiver gets them, in the step in which the gift is noted as done. Whoever finds a
-//! pending gift carries it on. A receiver that can't take the hits leaves them to the giver, as a bonus. So hits are nowhere
-//! for a moment, and never twice. A gift between callers that were both removed ends with them.
+//! pending gift carries it on. Nobody gets the hits before their debit is as durable as the credit will be
+//! (`AnyStore::is_durable`). A receiver that can't take the hits leaves them to the giver, as a bonus. So hits are nowhere for a
+//! moment, and never twice. A gift between callers that were both removed ends with them.
 
 use std::time::Duration;
 
@@ -87,6 +88,8 @@ impl Engine {
             }
             Debit::Unknown => Ok(gift),
             Debit::Lacking => self.end(gift, GiftState::Refused).await,
+            // Until then a crash could leave the hits to both.
+            Debit::Made if !self.store().is_durable().await => Ok(gift),
             Debit::Made => self.credit(gift).await,
         }
     }

@@ -1,5 +1,10 @@
 //! The store of an engine, embedded or Redis, with its maintenance and metrics.
 
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::clock::Now;
 use crate::limit::LimitName;
 use crate::metrics::{Counter, Metrics};
@@ -14,6 +19,9 @@ use crate::store::{Batch, Fallback, Health, Outcome, StoreError, StoreWait};
 /// Counters to check for expiry each time, per shard of the embedded store: a million counters are checked in less than
 /// a minute.
 const SWEPT_AT_ONCE: usize = 16;
+
+/// How long to wait for a write of the embedded store's file.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One of the stores.
 #[derive(Debug)]
@@ -77,6 +85,33 @@ impl AnyStore {
         match self {
             Self::Memory(_) => LocalCacheCounts::default(),
             Self::Redis(shared) => shared.local_cache().counts(now),
+        }
+    }
+
+    /// Returns when somebody waits for a write of the embedded store's file; never without one.
+    pub async fn asked_to_write(&self) {
+        let durability = match self {
+            Self::Memory(memory) => memory.durability(),
+            Self::Redis(_) => None,
+        };
+        match durability {
+            Some(durability) => durability.asked().await,
+            None => pending().await,
+        }
+    }
+
+    /// Waits until a crash of this process can't undo what has been charged so far. False: it can, because the file of
+    /// counters can't be written.
+    pub async fn is_durable(&self) -> bool {
+        match self {
+            Self::Memory(memory) => match memory.durability() {
+                Some(durability) => {
+                    timeout(WRITE_TIMEOUT, durability.written()).await.unwrap_or(false)
+                }
+                // All ends with the process.
+                None => true,
+            },
+            Self::Redis(_) => true,
         }
     }
 

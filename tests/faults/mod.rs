@@ -9,6 +9,7 @@ mod clock;
 mod counters;
 mod disk;
 mod failover;
+mod gifts;
 mod killed;
 mod local;
 mod persistent;

@@ -70,6 +70,13 @@ impl Process {
         self.memory.charge_at(&one("alice", limit, Hits::Spend(hits)), after(ms).timestamp())
     }
 
+    /// Spends hits of a limit and of a bonus of five. Returns whether that passes.
+    fn spend_with_bonus(&self, limit: &Arc<Limit>, hits: u64, ms: u64) -> bool {
+        let batch = one("alice", limit, Hits::Spend(hits));
+        let batch = with_bonuses(batch, &[("gift", 5, 2 * DAY_MS)]);
+        self.memory.charge_at(&batch, after(ms).timestamp()).admitted
+    }
+
     fn used(&self, limit: &Arc<Limit>, ms: u64) -> u64 {
         self.used_by("alice", limit, ms)
     }
@@ -228,18 +235,18 @@ fn thresholds_are_told_once_and_a_grace_ends_whatever_restarts() {
 
 #[test]
 fn spent_bonuses_stay_spent() {
-    let scene = Scene::new();
-    let process = scene.start(0);
-    let daily = sliding(5, DAY_MS);
-    let charge = |process: &Process, hits, ms| {
-        let batch = one("alice", &daily, Hits::Spend(hits));
-        let batch = with_bonuses(batch, &[("gift", 5, 2 * DAY_MS)]);
-        process.memory.charge_at(&batch, after(ms).timestamp()).admitted
-    };
-    assert!(charge(&process, 8, 0));
-    let process = scene.restart(process, 1_000);
-    assert!(!charge(&process, 3, 1_000));
-    assert!(charge(&process, 2, 1_000));
+    // Of a shorter window, only the amount is whole again.
+    for (window_ms, left) in [(DAY_MS, 2), (MINUTE_MS, 5 + 2)] {
+        let scene = Scene::new();
+        let process = scene.start(0);
+        let limit = sliding(5, window_ms);
+        assert!(process.spend_with_bonus(&limit, 8, 0));
+        let process = scene.restart(process, 1_000);
+        assert!(!process.spend_with_bonus(&limit, left + 1, 1_000));
+        assert!(process.spend_with_bonus(&limit, left, 1_000));
+        let process = scene.restart(process, 2 * DAY_MS);
+        assert_eq!(process.memory.keys(), 0, "the bonus has ended");
+    }
 }
 
 #[test]
@@ -408,6 +415,8 @@ fn a_file_that_opens_late_adds_what_earlier_processes_counted() {
         second.spend(limit, 5, 0);
     }
     first.memory.charge_at(&one("bob", &limits[0], Hits::Spend(3)), after(0).timestamp());
+    let short = sliding(5, MINUTE_MS);
+    assert!(first.spend_with_bonus(&short, 5 + 3, 0) && second.spend_with_bonus(&short, 5 + 1, 0));
     assert!(!second.write(1_000));
     first.end(1_000);
     assert!(second.write(60_000));
@@ -417,6 +426,8 @@ fn a_file_that_opens_late_adds_what_earlier_processes_counted() {
         assert_eq!(second.used(limit, 60_000), 15, "{limit}");
     }
     assert_eq!(second.used_by("bob", &limits[0], 60_000), 3);
+    assert!(!second.spend_with_bonus(&short, 5 + 2, 60_000), "one of the bonus is left");
+    assert!(second.spend_with_bonus(&short, 5 + 1, 60_000));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The embedded store's counters in a database file: those of lasting limits come back after a restart.
+//! The embedded store's counters in a database file: those of lasting limits, and what is spent of bonuses, come back after a
+//! restart.
 //!
 //! Changed records are written in one transaction, which is synced to the disk, so a crash loses what was decided since the
 //! last one, and never half of a record. After an error the file is closed, and opened again with growing pauses; then all
@@ -78,6 +79,14 @@ impl CounterFile {
     /// Writes what has changed in `memory`. It blocks on the disk, so call it where no request waits. False: the file can't be
     /// used now, and changes wait in memory.
     pub fn write(&mut self, memory: &Memory, now: Timestamp) -> bool {
+        let Some(durability) = memory.durability() else { return true };
+        let number = durability.begin();
+        let is_written = self.try_write(memory, now);
+        durability.end(number, is_written);
+        is_written
+    }
+
+    fn try_write(&mut self, memory: &Memory, now: Timestamp) -> bool {
         self.reopen(memory, now);
         let Some(database) = &self.database else { return false };
         if !self.is_stale && !memory.has_changed() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::limit::{BonusUse, Hits};
+use crate::limit::{BonusUse, Hits, is_lasting};
 use crate::store::CORRECTION_LIFE_MS;
 
 /// The mark of a charge on one limit under the idempotency key of a request.
@@ -21,6 +21,8 @@ pub struct KeptMark {
     /// The attempts at the request that have met it, but for those that were refused elsewhere.
     pub attempts: SmallVec<[u64; 1]>,
     pub retries: u16,
+    /// Its hits are of one bonus alone. What is spent of that outlives the process whatever the window is, and so does the mark.
+    pub is_of_bonus: bool,
     /// The hits count, but all attempts were refused so far.
     pub is_refused: bool,
     pub until_ms: u64,
@@ -62,6 +64,11 @@ impl KeptBonus {
 }
 
 impl KeptMark {
+    /// Whether it outlives the process.
+    pub fn is_lasting(&self) -> bool {
+        self.is_of_bonus || is_lasting(&self.limit_tag)
+    }
+
     /// Whether so many hits are others than those of the mark.
     pub fn differs(&self, hits: Hits) -> bool {
         are_different(self.hits, hits)

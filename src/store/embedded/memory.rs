@@ -21,6 +21,7 @@ use indexmap::map::raw_entry_v1::{RawEntryApiV1, RawEntryMut};
 use smallvec::SmallVec;
 
 use super::decide::decide;
+use super::durability::Durability;
 use super::journal::{Journal, note_removed};
 use super::record::Record;
 use crate::clock::{Now, Timestamp};
@@ -58,6 +59,8 @@ pub struct Memory {
     pub(super) shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     evicted: AtomicU64,
+    /// For a store whose counters are kept in a file.
+    pub(super) durability: Option<Durability>,
     /// Locked for as long as it takes to copy a few texts.
     signals: Mutex<SignalFields>,
 }
@@ -112,6 +115,7 @@ impl Memory {
             shards: (0..shards).map(|_| Mutex::new(shard())).collect(),
             hasher,
             evicted: AtomicU64::new(0),
+            durability: None,
             signals: Mutex::default(),
         }
     }
@@ -164,7 +168,7 @@ impl Memory {
             let shard = shards.of(position.shard);
             if let Some(journal) = &mut shard.journal
                 && (outcome.is_charged() || !outcome.levels.is_empty())
-                && batch.changes_lasting(index)
+                && batch.changes_kept(index)
             {
                 journal.note(position.key);
             }

@@ -5,6 +5,7 @@ mod bonuses;
 mod byte_code;
 mod counter_file;
 mod decide;
+mod durability;
 mod erase;
 mod gauges;
 mod given_back;

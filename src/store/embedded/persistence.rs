@@ -1,16 +1,19 @@
-//! How the embedded store's counters of lasting limits get into a file, and back from it after a restart.
+//! How the embedded store's counters of lasting limits, and what is spent of bonuses, get into a file, and back from it after a
+//! restart.
 //!
 //! Each shard notes which records have changed. Once in a while they are encoded, a few with each lock, so no request waits
 //! for long, and written while no lock is held.
 
 use std::sync::Mutex;
 
+use super::durability::Durability;
 use super::journal::{Changed, Journal};
+use super::kept::{BonusSpent, KeptBonus};
 use super::memory::{Memory, Shard};
-use super::record::{Entry, Record};
+use super::record::{Entry, Extra, Record};
 use super::record_code::encode;
 use crate::clock::Timestamp;
-use crate::limit::{Hits, is_lasting};
+use crate::limit::{BonusUse, Hits, is_lasting};
 use crate::lock::lock;
 use crate::policy::Key;
 use crate::store::Batch;
@@ -37,10 +40,16 @@ impl Memory {
             let hasher = shard.records.hasher().clone();
             shard.journal = Some(Box::new(Journal::new(shard.keys_max, hasher)));
         }
+        self.durability = Some(Durability::default());
         self
     }
 
-    /// Whether a record of a lasting limit has changed since the last write.
+    /// The writes to the file of its counters; None without a file.
+    pub fn durability(&self) -> Option<&Durability> {
+        self.durability.as_ref()
+    }
+
+    /// Whether a record that is kept in the file has changed since the last write.
     pub fn has_changed(&self) -> bool {
         let is_empty = |shard: &Shard| shard.journal.as_ref().is_none_or(|known| known.is_empty());
         self.shards.iter().any(|shard| !is_empty(&lock(shard)))
@@ -108,12 +117,13 @@ impl Memory {
 }
 
 impl Batch {
-    /// Whether it charges a lasting limit under one of its keys, or leaves a mark there for one.
-    pub(super) fn changes_lasting(&self, key_index: usize) -> bool {
+    /// Whether it charges a lasting limit or bonuses under one of its keys, or leaves a mark there for that.
+    pub(super) fn changes_kept(&self, key_index: usize) -> bool {
         self.charges.iter().any(|charge| {
             let mark = charge.once.as_ref().and_then(|once| once.mark());
             let has_mark = mark.is_some_and(|mark| usize::from(mark.key_index) == key_index);
-            (charge.key_index == key_index || has_mark) && is_lasting(charge.limit.tag())
+            let is_kept = is_lasting(charge.limit.tag()) || !charge.bonuses.is_empty();
+            (charge.key_index == key_index || has_mark) && is_kept
         })
     }
 }
@@ -134,8 +144,70 @@ impl Record {
             known.expiry_ms = known.limit.latest_expiry_ms(&state);
             known.state = state;
         }
-        if self.extra.is_none() {
-            self.extra = earlier.extra;
+        match (&mut self.extra, earlier.extra) {
+            (Some(extra), Some(earlier)) => extra.add_earlier(*earlier),
+            (None, earlier) => self.extra = earlier,
+            (Some(_), None) => {}
+        }
+    }
+}
+
+impl Extra {
+    /// Adds what an earlier process has spent of bonuses, and its marks, and takes over what is not known here.
+    fn add_earlier(&mut self, earlier: Self) {
+        for bonus in earlier.bonuses {
+            let is_same = |known: &&mut BonusSpent| {
+                known.limit_tag == bonus.limit_tag && known.id == bonus.id
+            };
+            match self.bonuses.iter_mut().find(is_same) {
+                Some(known) => known.add_earlier(&bonus),
+                None => self.bonuses.push(bonus),
+            }
+        }
+        add_unknown(&mut self.seen, earlier.seen, |one, other| {
+            (&one.limit_tag, one.token.by) == (&other.limit_tag, other.token.by)
+        });
+        add_unknown(&mut self.marks, earlier.marks, |one, other| one.limit_tag == other.limit_tag);
+        add_unknown(&mut self.reported, earlier.reported, |one, other| {
+            one.limit_tag == other.limit_tag
+        });
+        add_unknown(&mut self.graces, earlier.graces, |one, other| {
+            one.limit_tag == other.limit_tag
+        });
+        add_unknown(&mut self.corrections, earlier.corrections, |one, other| {
+            one.limit_tag == other.limit_tag
+        });
+        add_unknown(&mut self.holdings, earlier.holdings, |one, other| {
+            one.limit_tag == other.limit_tag
+        });
+    }
+}
+
+impl BonusSpent {
+    /// Adds what was spent of the same bonus before.
+    fn add_earlier(&mut self, earlier: &Self) {
+        self.until_ms = self.until_ms.max(earlier.until_ms);
+        match (&mut self.spent, earlier.spent) {
+            (KeptBonus::Once(spent), KeptBonus::Once(before)) => {
+                *spent = spent.saturating_add(before);
+            }
+            // What was carried into the period is known to the earlier one alone.
+            (KeptBonus::Recurring(used), KeptBonus::Recurring(before))
+                if used.period == before.period =>
+            {
+                let spent = used.spent.saturating_add(before.spent);
+                *used = BonusUse { spent, ..before };
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Adds those that are not the same as a known one.
+fn add_unknown<T>(known: &mut Vec<T>, earlier: Vec<T>, is_same: impl Fn(&T, &T) -> bool) {
+    for one in earlier {
+        if !known.iter().any(|other| is_same(&one, other)) {
+            known.push(one);
         }
     }
 }

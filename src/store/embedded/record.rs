@@ -241,11 +241,11 @@ impl Record {
         marks.find(|mark| *mark.limit_tag == *limit_tag)
     }
 
-    /// Marks a charge of so many hits on a limit.
+    /// Marks a charge of so many hits on a limit, which may be of one bonus alone.
     pub fn set_mark(
         &mut self,
         (limit_tag, hits): (&Arc<str>, Hits),
-        asked: IdempotencyMark,
+        (asked, is_of_bonus): (IdempotencyMark, bool),
         now: Timestamp,
     ) {
         self.remove_mark(limit_tag);
@@ -253,10 +253,17 @@ impl Record {
         let limit_tag = limit_tag.clone();
         let attempts = SmallVec::from_elem(asked.attempt, 1);
         let granted = hits.amount();
-        let (retries, is_refused) = (0, false);
-        let bonuses = Box::default();
-        let mark =
-            KeptMark { limit_tag, hits, granted, bonuses, attempts, retries, is_refused, until_ms };
+        let mark = KeptMark {
+            limit_tag,
+            hits,
+            granted,
+            bonuses: Box::default(),
+            attempts,
+            retries: 0,
+            is_of_bonus,
+            is_refused: false,
+            until_ms,
+        };
         let marks = &mut self.extra.get_or_insert_default().marks;
         // There is mostly one, under a key of its own; `push` alone makes room for four.
         marks.reserve_exact(1);

@@ -2,7 +2,7 @@
 //!
 //! A record is a byte VERSION, then parts, and a checksum of the key and all of it. A part is the number of its kind, its
 //! length, and a body that begins with its limit or the limit's tag. A part of an unknown kind is skipped, so a kind may be
-//! added without a new VERSION. Only parts of lasting limits are written ([`is_lasting`]).
+//! added without a new VERSION. Only parts of lasting limits are written ([`is_lasting`]), and what is spent of bonuses.
 
 use std::sync::Arc;
 
@@ -35,15 +35,18 @@ const HELD: u64 = 9;
 const RECURRING: u64 = 10;
 
 impl Record {
-    /// Whether any part of it is of a lasting limit.
+    /// Whether any part of it is written.
     pub fn is_lasting(&self) -> bool {
         let states = self.states.iter().map(|entry| entry.limit.tag());
         let mut tags = states.chain(self.extra.iter().flat_map(|extra| extra.tags()));
-        tags.any(|tag| is_lasting(tag))
+        let has_spent = |extra: &Extra| {
+            !extra.bonuses.is_empty() || extra.marks.iter().any(KeptMark::is_lasting)
+        };
+        self.extra.as_deref().is_some_and(has_spent) || tags.any(|tag| is_lasting(tag))
     }
 }
 
-/// Writes the parts of a record that belong to lasting limits. False: there is none, and nothing to write.
+/// Writes the parts of a record that belong to lasting limits, and what is spent of bonuses. False: there is none, and nothing to write.
 pub fn encode(key: &str, record: &Record, bytes: &mut Vec<u8>) -> bool {
     bytes.clear();
     bytes.push(VERSION);
@@ -94,19 +97,17 @@ fn push_part(bytes: &mut Vec<u8>, kind: u64, body: &mut Vec<u8>) {
 
 impl Extra {
     fn tags(&self) -> impl Iterator<Item = &Arc<str>> {
-        let bonuses = self.bonuses.iter().map(|bonus| &bonus.limit_tag);
-        let marks = self.marks.iter().map(|mark| &mark.limit_tag);
         let corrections = self.corrections.iter().map(|correction| &correction.limit_tag);
         let reported = self.reported.iter().map(|reported| &reported.limit_tag);
         let graces = self.graces.iter().map(|grace| &grace.limit_tag);
         let seen = self.seen.iter().map(|seen| &seen.limit_tag);
         let holdings = self.holdings.iter().map(|of| &of.limit_tag);
         let seen = seen.chain(holdings);
-        bonuses.chain(marks).chain(corrections).chain(reported).chain(graces).chain(seen)
+        corrections.chain(reported).chain(graces).chain(seen)
     }
 
     fn push_parts(&self, bytes: &mut Vec<u8>, body: &mut Vec<u8>) {
-        for bonus in self.bonuses.iter().filter(|bonus| is_lasting(&bonus.limit_tag)) {
+        for bonus in &self.bonuses {
             push_bytes(body, bonus.limit_tag.as_bytes());
             push_bytes(body, bonus.id.as_bytes());
             push_number(body, bonus.until_ms);
@@ -161,7 +162,7 @@ impl Extra {
             push_number(body, seen.until_ms);
             push_part(bytes, SEEN, body);
         }
-        for mark in self.marks.iter().filter(|mark| is_lasting(&mark.limit_tag)) {
+        for mark in self.marks.iter().filter(|mark| mark.is_lasting()) {
             push_bytes(body, mark.limit_tag.as_bytes());
             push_hits(body, mark.hits);
             push_number(body, mark.granted);
@@ -257,6 +258,8 @@ fn read_once(kind: u64, reader: &mut Reader<'_>, extra: &mut Extra) -> Option<()
             extra.seen.push(Seen { limit_tag, token, until_ms: reader.number()? });
         }
         MARK => extra.marks.push(KeptMark {
+            // Marks of other limits are not written.
+            is_of_bonus: !is_lasting(&limit_tag),
             limit_tag,
             hits: read_hits(reader)?,
             granted: reader.number()?,

@@ -77,7 +77,7 @@ impl Decider<'_> {
             }
             (Some(Once::Mark(mark)), Made::No) => {
                 let record = &mut self.records[usize::from(mark.key_index)];
-                record.set_mark((tag, charge.hits), mark, now);
+                record.set_mark((tag, charge.hits), (mark, charge.alone().is_some()), now);
             }
             (
                 Some(Once::Mark(mark)),
