@@ -141,6 +141,11 @@ async fn usage_is_listed_in_tables_and_for_programs() {
     assert_eq!(told.map(cell), ["ann", "2", "2", "", "0"], "{csv}");
     let report = printed(&tollgate, &["report", "--period", "day", "--output", "csv"]);
     assert!(report.contains("shop,daily,free,\"a\"\"b\"\"\",1,1,"), "{report}");
+    let mut lines = report.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    let ann = lines.find(|cells| cells.contains(&"ann")).unwrap();
+    let cell = |name: &str| ann[head.iter().position(|column| *column == name).unwrap()];
+    assert_eq!(told.map(cell), ["ann", "2", "2", "0", "0"], "{report}");
     let forecast = printed(&tollgate, &["forecast", "ann"]);
     assert!(forecast.contains("not enough data: 0 of 24 whole hours"), "{forecast}");
 }

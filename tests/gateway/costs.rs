@@ -222,7 +222,7 @@ async fn without_prices_usage_has_no_costs() {
     let page = get(&tollgate, "/v1/usage?granularity=day").await.json();
     assert_eq!((&page["currency"], &page["items"][0]["cost"]), (&Value::Null, &Value::Null));
     let report = get(&tollgate, "/v1/report?format=csv").await;
-    assert!(String::from_utf8(report.body.to_vec()).unwrap().contains("hits_given_back\r\n"));
+    assert!(String::from_utf8(report.body.to_vec()).unwrap().contains(",refused_by_disabled\r\n"));
 }
 
 /// The part of the requests that the limits of `near` and `far` let pass.

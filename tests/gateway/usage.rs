@@ -125,6 +125,10 @@ async fn usage_sums_to_what_was_asked_until_the_end() {
             Store::Redis(_) => ("fleet", "usage was counted and stored"),
         };
         assert_eq!((&page["scope"], &page["dropped"]), (&json!(scope), &json!(0)));
+        for path in ["/v1/report?period=day", "/v1/costs"] {
+            let answer = self::page(&tollgate, path).await;
+            assert_eq!(answer["dropped"], 0, "{path}: {answer}");
+        }
         assert!(page["since"].is_string() && page["from"].as_str() <= page["since"].as_str());
         let refused = page["items"].as_array().unwrap().iter();
         let refused: Vec<_> = refused.filter(|item| item["code"] == "over_limit").collect();

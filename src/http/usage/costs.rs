@@ -10,8 +10,9 @@ use jiff::{Timestamp as Instant, ToSpan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::dropped;
 use super::kinds::{KindBody, kinds};
-use super::reading::{Scope, check_stored, read};
+use super::reading::{Reading, Scope, read};
 use crate::clock::Timestamp;
 use crate::http::auth::{Authorized, Viewer};
 use crate::http::edge::Edge;
@@ -43,14 +44,13 @@ pub struct CostsParams {
 pub struct CostsBody {
     /// `fleet`: of all sidecars of the store. `sidecar`: of this one alone.
     pub scope: Scope,
-    /// Why the store was not asked: the sums are those of this sidecar since its start. Only the dashboard shows these.
-    #[serde(skip)]
-    pub unavailable: Option<String>,
     /// Absent if the policies have no prices, or several currencies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
     #[schemars(extend("format" = "date-time"))]
     pub at: String,
+    /// Requests of this sidecar that are in no sum, because more came than could be recorded.
+    pub dropped: u64,
     /// The spend of each domain with prices.
     pub items: Vec<SpendBody>,
     /// The kinds of requests with prices, each with the providers that can serve it.
@@ -99,19 +99,27 @@ pub async fn show(
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<CostsParams>,
 ) -> Result<Json<CostsBody>, Problem> {
-    let body = costs(&edge, &params).await?;
-    check_stored(body.unavailable.as_ref()).map(|()| Json(body))
+    costs_of(&edge, &params, Reading::stored).await.map(Json)
 }
 
-/// What is spent.
+/// What is spent; while the store is unavailable, at this sidecar.
 ///
 /// # Errors
 /// If usage is not counted.
 pub async fn costs(edge: &Edge, params: &CostsParams) -> Result<CostsBody, Problem> {
+    costs_of(edge, params, Ok).await
+}
+
+/// What is spent, by readings that are good enough.
+async fn costs_of(
+    edge: &Edge,
+    params: &CostsParams,
+    checked: fn(Reading) -> Result<Reading, Problem>,
+) -> Result<CostsBody, Problem> {
     check_domain(&edge.engine.policies(), params.domain.as_deref())?;
     let now = edge.engine.now();
     let (day, month) = (start_of(now, Span::Day), start_of(now, Span::Month));
-    let asked = |view, granularity, from, group_by: &[Dimension]| {
+    let asked = async |view, granularity, from, group_by: &[Dimension]| {
         let domain = params.domain.clone().map(|domain| (Dimension::Domain, domain));
         let query = UsageQuery {
             group_by: group_by.to_vec(),
@@ -119,7 +127,7 @@ pub async fn costs(edge: &Edge, params: &CostsParams) -> Result<CostsBody, Probl
             filters: domain.into_iter().collect(),
             ..UsageQuery::since(view, granularity, from)
         };
-        read(edge, query)
+        read(edge, query).await.and_then(checked)
     };
     let spend = |granularity, from, group_by| asked(View::Requests, granularity, from, group_by);
     let by_domain = [Dimension::Domain];
@@ -133,9 +141,6 @@ pub async fn costs(edge: &Edge, params: &CostsParams) -> Result<CostsBody, Probl
     let by_limit = [Dimension::Domain, Dimension::Provider, Dimension::Limit];
     let limits = asked(View::Limits, Granularity::Minute, hour_ago, &by_limit).await?;
 
-    let unavailable = [&first, &days, &months, &switch, &limits]
-        .into_iter()
-        .find_map(|one| one.unavailable.clone());
     let [hours, days, months] = [&first, &days, &months].map(|reading| sums(&reading.page.groups));
     let policies = edge.engine.policies();
     let domains = policies.domains().into_iter();
@@ -156,9 +161,9 @@ pub async fn costs(edge: &Edge, params: &CostsParams) -> Result<CostsBody, Probl
         scope: first.scope,
         currency: first.query.currency.clone(),
         at: instant(now),
+        dropped: dropped(edge),
         items,
         kinds: kinds(&priced, &states, (&limits.page.groups, &switch.page.groups)),
-        unavailable,
     })
 }
 

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::reading::{Scope, check_stored, read};
+use super::reading::{Scope, read};
 use crate::clock::Timestamp;
 use crate::engine::{Code, Verdict};
 use crate::http::auth::{Authorized, Own};
@@ -180,10 +180,7 @@ pub async fn forecasts(edge: &Edge, asked: AskedTarget) -> Result<ForecastsBody,
 /// The usage of a caller, and whose it is.
 async fn read_past(edge: &Edge, caller: &str) -> Result<(Scope, SpentPast), Problem> {
     let [days, hours] = SpentPast::queries(caller, edge.engine.now());
-    let (days, hours) = (read(edge, days).await?, read(edge, hours).await?);
-    for reading in [&days, &hours] {
-        check_stored(reading.unavailable.as_ref())?;
-    }
+    let (days, hours) = (read(edge, days).await?.stored()?, read(edge, hours).await?.stored()?);
     Ok((days.scope, SpentPast::new([&days.page, &hours.page])))
 }
 

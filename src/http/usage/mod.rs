@@ -25,7 +25,7 @@ pub use costs::{BudgetStatus, CostsBody, CostsParams, costs};
 use forecast::forecast;
 pub use forecast::{ForecastItem, forecasts};
 use params::{DenialsParams, TopParams, UsageParams};
-use reading::{Reading, check_stored};
+use reading::Reading;
 pub use reading::{Scope, read, usage_is_off};
 pub use report::{Report, ReportParams, report};
 
@@ -92,9 +92,6 @@ pub fn operations() -> [Operation; 6] {
 pub struct PageBody<T> {
     /// `fleet`: of all sidecars of the store. `sidecar`: of this one alone.
     pub scope: Scope,
-    /// Why the store was not asked: the sums are those of this sidecar since its start. Only pages of the dashboard show these.
-    #[serde(skip)]
-    pub unavailable: Option<String>,
     /// When this sidecar began to count: its start.
     pub since: String,
     /// The start of the first minute, hour or day in the sums; older ones are no longer kept.
@@ -145,8 +142,7 @@ async fn stored<T>(
     query: UsageQuery,
     item: fn(&UsageQuery, &Group, &Total) -> T,
 ) -> Result<PageBody<T>, Problem> {
-    let page = answer(edge, query, item).await?;
-    check_stored(page.unavailable.as_ref()).map(|()| page)
+    Ok(page(edge, read(edge, query).await?.stored()?, item))
 }
 
 /// The groups of a query, as `item` shows them; while the store is unavailable, those of this sidecar.
@@ -158,15 +154,28 @@ pub async fn answer<T>(
     query: UsageQuery,
     item: fn(&UsageQuery, &Group, &Total) -> T,
 ) -> Result<PageBody<T>, Problem> {
-    let Reading { scope, query, page, unavailable, since } = read(edge, query).await?;
-    Ok(PageBody {
+    Ok(page(edge, read(edge, query).await?, item))
+}
+
+/// What was read, as `item` shows each group.
+fn page<T>(
+    edge: &Edge,
+    reading: Reading,
+    item: fn(&UsageQuery, &Group, &Total) -> T,
+) -> PageBody<T> {
+    let Reading { scope, query, page, since, .. } = reading;
+    PageBody {
         scope,
-        unavailable,
         since: instant(since),
         from: instant(page.from),
         currency: query.currency.clone().filter(|_| query.has_money()),
-        dropped: edge.metrics.sink_dropped.get(),
+        dropped: dropped(edge),
         items: page.groups.iter().map(|(group, total)| item(&query, group, total)).collect(),
         next: page.more.then_some(query.range.end),
-    })
+    }
+}
+
+/// Requests of this sidecar that are in no sum.
+fn dropped(edge: &Edge) -> u64 {
+    edge.metrics.sink_dropped.get()
 }

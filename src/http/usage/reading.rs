@@ -32,24 +32,26 @@ pub struct Reading {
     pub query: Arc<UsageQuery>,
     pub page: Page,
     /// Why the store was not read although there is one.
-    pub unavailable: Option<String>,
+    unavailable: Option<StoreError>,
     /// When this sidecar began to count.
     pub since: Timestamp,
 }
 
-/// A problem if the store was unavailable: the sums of one sidecar would look like those of all, and those of its memory like
-/// those of its file.
-///
-/// # Errors
-/// Then.
-pub fn check_stored(unavailable: Option<&String>) -> Result<(), Problem> {
-    match unavailable {
-        Some(reason) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason.clone())),
-        None => Ok(()),
+impl Reading {
+    /// The same, if the store was read or there is none.
+    ///
+    /// # Errors
+    /// If it was unavailable: the sums of one sidecar would look like those of all, and those of its memory like those of its
+    /// file.
+    pub fn stored(self) -> Result<Self, Problem> {
+        match self.unavailable {
+            Some(error) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
+            None => Ok(self),
+        }
     }
 }
 
-/// Sums what a query asks for. While the store is unavailable, of this sidecar alone, and only the first page.
+/// Sums what a query asks for. While the store is unavailable, of this sidecar alone.
 pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem> {
     query.currency = query.currency.or_else(|| currency(edge));
     let sources = edge.api.usage.clone().ok_or_else(usage_is_off)?;
@@ -65,13 +67,8 @@ pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem
             let detail = format!("{error}: choose a shorter time, or select a caller");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
         }
-        // The pages before had groups of the store.
-        Err(SumsError::Store(error)) if query.range.start != 0 => {
-            let detail = format!("the next page is unavailable: {error}");
-            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
-        }
         Err(SumsError::Store(error)) => {
-            (Scope::Sidecar, counted(&sources, &query, now).await?, Some(error.to_string()))
+            (Scope::Sidecar, counted(&sources, &query, now).await?, Some(error))
         }
     };
     // A domain without a policy may still have sums.

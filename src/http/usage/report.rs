@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::body::UsageItem;
+use super::dropped;
 use super::params::{checked, dimensions, filters, time};
-use super::reading::{Scope, check_stored, read};
+use super::reading::{Scope, read};
 use crate::clock::Timestamp;
+use crate::engine::Reason;
 use crate::http::auth::{Authorized, Own};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
@@ -24,7 +26,7 @@ use crate::observe::audit::instant;
 use crate::printable;
 use crate::usage::{Dimension, Granularity, Group, SpendTotal, Total, UsageQuery, View};
 
-/// The columns of sums in CSV, behind those of names.
+/// The columns of sums in CSV, behind those of names, and before `refused_by_` and each reason.
 const COLUMNS: [&str; 11] = [
     "requests",
     "allowed",
@@ -94,6 +96,8 @@ pub struct ReportBody {
     /// The currency of `cost`: that of the policies' prices; absent if they have none, or several.
     #[serde(skip_serializing_if = "Option::is_none")]
     currency: Option<String>,
+    /// Requests of this sidecar that are in no sum, because more came than could be recorded.
+    dropped: u64,
     items: Vec<UsageItem>,
 }
 
@@ -136,8 +140,7 @@ pub async fn report(
     let format = params.format;
     let query = params.query(edge.engine.now())?;
     let to = query.to;
-    let reading = read(&edge, query).await?;
-    check_stored(reading.unavailable.as_ref())?;
+    let reading = read(&edge, query).await?.stored()?;
     let (query, page) = (&reading.query, &reading.page);
     Ok(match format {
         Format::Csv => Report::Csv(csv(query, &page.groups)),
@@ -149,6 +152,7 @@ pub async fn report(
                 from: instant(page.from),
                 to: instant(to),
                 currency: query.currency.clone().filter(|_| query.has_money()),
+                dropped: dropped(&edge),
                 items: items.collect(),
             }))
         }
@@ -224,13 +228,15 @@ fn start(day: Date) -> Option<Timestamp> {
 fn csv(query: &UsageQuery, groups: &[(Group, Total)]) -> String {
     let names = query.group_by.iter().map(|dimension| name(*dimension));
     let money = query.currency.as_deref().filter(|_| query.has_money());
-    let of_money = money.iter().flat_map(|_| COST_COLUMNS);
-    let head: Vec<&str> = names.chain(COLUMNS).chain(of_money).collect();
+    let names = names.chain(COLUMNS).map(str::to_owned);
+    let reasons = Reason::ALL.iter().map(|reason| format!("refused_by_{reason}"));
+    let of_money = money.iter().flat_map(|_| COST_COLUMNS).map(str::to_owned);
+    let head: Vec<String> = names.chain(reasons).chain(of_money).collect();
     let mut text = format!("{}\r\n", head.join(","));
     for (group, total) in groups {
         let names = group.names.iter();
         let names = names.map(|name| printable::csv_text(name.text().unwrap_or_default()));
-        let sums = sums(total).into_iter().map(|sum| sum.to_string());
+        let sums = sums(total).into_iter().chain(total.refused_by).map(|sum| sum.to_string());
         let cost = money.iter().flat_map(|currency| {
             let SpendTotal { spent, given_back, .. } = total.spend;
             [spent.to_string(), given_back.to_string(), (*currency).to_owned()]

@@ -65,6 +65,8 @@ fn csv_groups(text: &str, names: &[&str]) -> Groups {
             elsewhere: number("refused_elsewhere"),
             micros: number("cost_spent_micros"),
         };
+        let reasons = head.iter().filter(|column| column.starts_with("refused_by_"));
+        assert_eq!(reasons.map(|reason| number(reason)).sum::<u64>(), sums.refused, "{cells:?}");
         (names.iter().map(|name| cell(name).to_owned()).collect(), sums)
     };
     lines.map(group).collect()
