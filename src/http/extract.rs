@@ -1,5 +1,7 @@
 //! Extractors for handlers of the API: the path, the query and a JSON body. Invalid input is a problem.
 
+use std::convert::Infallible;
+
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
@@ -11,6 +13,11 @@ use serde::de::DeserializeOwned;
 use super::edge::Edge;
 use super::openapi::{Description, Input};
 use super::problem::Problem;
+
+/// The state of a handler that answers whatever else is unavailable: it asks this process alone, or does without the answer of
+/// the store.
+#[derive(Debug)]
+pub struct AlwaysAvailable(pub Edge);
 
 /// The parameters of the path.
 #[derive(Debug)]
@@ -103,6 +110,18 @@ impl Input for State<Edge> {
     fn describe(description: &mut Description<'_>) {
         description.usual_problem("503", "The store, or the audit log, is unavailable");
     }
+}
+
+impl FromRequestParts<Edge> for AlwaysAvailable {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, edge: &Edge) -> Result<Self, Infallible> {
+        Ok(Self(edge.clone()))
+    }
+}
+
+impl Input for AlwaysAvailable {
+    fn describe(_: &mut Description<'_>) {}
 }
 
 impl From<PathRejection> for Problem {

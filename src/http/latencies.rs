@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::auth::{Authorized, Operator, Viewer};
 use super::edge::Edge;
-use super::extract::JsonObject;
+use super::extract::{AlwaysAvailable, JsonObject};
 use super::openapi::{self, Operation};
 use super::problem::Problem;
 use super::recorded::Recorded;
@@ -40,7 +40,10 @@ pub fn operations() -> [Operation; 2] {
 pub struct LatenciesBody(BTreeMap<String, Option<f64>>);
 
 /// Lists the latencies of all providers.
-async fn list(_: Authorized<Viewer>, State(edge): State<Edge>) -> Json<LatenciesBody> {
+async fn list(
+    _: Authorized<Viewer>,
+    AlwaysAvailable(edge): AlwaysAvailable,
+) -> Json<LatenciesBody> {
     Json(LatenciesBody(edge.engine.latencies()))
 }
 

@@ -1,7 +1,6 @@
 //! `/v1/callers/{name}/link`: a signed link to the page of a caller for itself.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,8 +8,7 @@ use serde::Serialize;
 use super::auth::{Authorized, Operator};
 use super::change::check_name;
 use super::dashboard::OwnLink;
-use super::edge::Edge;
-use super::extract::UrlPath;
+use super::extract::{AlwaysAvailable, UrlPath};
 use super::openapi::{self, Operation};
 use super::problem::Problem;
 use crate::observe::audit::instant;
@@ -38,7 +36,7 @@ pub struct LinkBody {
 /// Makes a link.
 pub async fn link(
     _: Authorized<Operator>,
-    State(edge): State<Edge>,
+    AlwaysAvailable(edge): AlwaysAvailable,
     UrlPath(name): UrlPath<String>,
 ) -> Result<Json<LinkBody>, Problem> {
     check_name(&name)?;

@@ -1,14 +1,13 @@
 //! `/v1/providers`: how much of the capacity of each provider is in use.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Authorized, Viewer};
 use super::edge::Edge;
-use super::extract::{UrlPath, UrlQuery};
+use super::extract::{AlwaysAvailable, UrlPath, UrlQuery};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
 use super::quota::{check_domain, percent};
@@ -166,7 +165,7 @@ impl Output for Shown {
 /// Lists providers.
 async fn list(
     _: Authorized<Viewer>,
-    State(edge): State<Edge>,
+    AlwaysAvailable(edge): AlwaysAvailable,
     UrlQuery(ProvidersParams { domain }): UrlQuery<ProvidersParams>,
 ) -> Result<Json<ProvidersBody>, Problem> {
     check_domain(&edge.engine.policies(), domain.as_deref())?;
@@ -184,7 +183,7 @@ pub async fn providers(edge: &Edge, domain: Option<&str>) -> ProvidersBody {
 /// Shows a provider.
 async fn show(
     _: Authorized<Viewer>,
-    State(edge): State<Edge>,
+    AlwaysAvailable(edge): AlwaysAvailable,
     UrlPath(name): UrlPath<String>,
     UrlQuery(ProvidersParams { domain }): UrlQuery<ProvidersParams>,
 ) -> Result<Shown, Problem> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::{Authorized, Operator, Viewer};
 use super::edge::Edge;
-use super::extract::{JsonObject, UrlPath};
+use super::extract::{AlwaysAvailable, JsonObject, UrlPath};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
 use super::recorded::Recorded;
@@ -97,7 +97,7 @@ impl Output for Noted {
 }
 
 /// Lists signals, and the limits that follow them.
-async fn list(_: Authorized<Viewer>, State(edge): State<Edge>) -> Json<SignalsBody> {
+async fn list(_: Authorized<Viewer>, AlwaysAvailable(edge): AlwaysAvailable) -> Json<SignalsBody> {
     let signal = |(name, reported): (String, Option<Signal>)| SignalItem {
         name,
         value: reported.map(|signal| signal.value),

@@ -17,7 +17,7 @@ use super::visitor::{Submitted, Visitor};
 use crate::api_token::Role;
 use crate::http::auth::Operator;
 use crate::http::edge::Edge;
-use crate::http::extract::UrlPath;
+use crate::http::extract::{AlwaysAvailable, UrlPath};
 use crate::http::own_page;
 
 /// Shows the page.
@@ -69,7 +69,8 @@ pub async fn make_link(
     Submitted { visitor, form }: Submitted<LinkForm>,
 ) -> Result<Page, Failure> {
     let by = visitor.authorized::<Operator>()?;
-    let Json(made) = own_page::link(by, State(edge.clone()), UrlPath(form.name.clone())).await?;
+    let Json(made) =
+        own_page::link(by, AlwaysAvailable(edge.clone()), UrlPath(form.name.clone())).await?;
     let body = view::me::link(&form.name, &made.path, &made.expires_at);
     Ok(visitor.page(Section::Callers, "Link", &body))
 }
