@@ -29,6 +29,19 @@ impl<'e> Recorded<'e> {
         Ok(Self { edge, entry })
     }
 
+    /// Writes the one line of a change that is refused before it is tried.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub async fn refused(
+        edge: &Edge,
+        (by, what, change): (&Principal, &'static str, Changed),
+        problem: &Problem,
+    ) -> Result<(), Problem> {
+        let failed = Some(problem.reason());
+        record(edge, &Entry { failed, ..entry(edge, by, what, change) }).await
+    }
+
     /// Passes the result of the change on. If it failed, a second line tells that.
     ///
     /// # Errors

@@ -106,9 +106,31 @@ pub async fn record<'e>(
     target: &AskedTarget,
     change: HitsChange<'_>,
 ) -> Result<Recorded<'e>, Problem> {
-    let HitsChange { what, hits, limits, reservation } = change;
-    let reservation = reservation.map(str::to_owned);
-    let caller = target.caller().to_owned();
-    let changed = Changed::Quota { caller, hits, limits, reservation };
+    let (what, changed) = change.of(target);
     Recorded::begin(edge, principal, what, changed).await
+}
+
+/// Writes a change to the audit log that is refused for that problem before it is tried, and returns the problem; or that of
+/// the log, if it can't be written.
+pub async fn record_refused(
+    edge: &Edge,
+    principal: &Principal,
+    target: &AskedTarget,
+    (change, problem): (HitsChange<'_>, Problem),
+) -> Problem {
+    let (what, changed) = change.of(target);
+    match Recorded::refused(edge, (principal, what, changed), &problem).await {
+        Ok(()) => problem,
+        Err(unwritten) => unwritten,
+    }
+}
+
+impl HitsChange<'_> {
+    /// What is changed, and how, for a caller.
+    fn of(self, target: &AskedTarget) -> (&'static str, Changed) {
+        let Self { what, hits, limits, reservation } = self;
+        let reservation = reservation.map(str::to_owned);
+        let caller = target.caller().to_owned();
+        (what, Changed::Quota { caller, hits, limits, reservation })
+    }
 }

@@ -130,6 +130,16 @@ impl Stored {
         ReservationRecord { text, until: ends.after(KEPT) }
     }
 
+    /// One that holds hits until then.
+    pub fn held(
+        domain: &str,
+        (entries, hits): (Vec<BTreeMap<String, String>>, u64),
+        until: Timestamp,
+    ) -> Self {
+        let (domain, until_ms) = (domain.to_owned(), until.as_ms());
+        Self { domain, entries, hits, until_ms, end: None, charged: None }
+    }
+
     /// What a record says; None if it makes no sense.
     pub fn parse(record: &ReservationRecord) -> Option<Self> {
         serde_json::from_str(&record.text).ok()

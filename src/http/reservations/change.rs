@@ -10,10 +10,11 @@ use crate::engine::{AskedReservation, Standing, Verdict};
 use crate::http::auth::Principal;
 use crate::http::edge::Edge;
 use crate::http::problem::Problem;
-use crate::http::quota::limits::{HitsChange, LOOK, limits_before, record};
+use crate::http::quota::limits::{HitsChange, LOOK, limits_before, record, record_refused};
 use crate::http::quota::params::AskedTarget;
 use crate::http::quota::{Target, refusal};
 use crate::limit::Hits;
+use crate::observe::audit::LimitsBefore;
 use crate::policy::ReservationAction;
 use crate::store::{RecordKey, StoreError};
 
@@ -59,6 +60,27 @@ impl Change<'_> {
         recorded.end(refused(&target, &verdict)).await?;
         let charged = verdict.reserved().map(|(_, _, settled)| settled).max().unwrap_or(0);
         Ok(Made { at: verdict.at, charged: (!verdict.is_retry()).then_some(charged) })
+    }
+
+    /// Tells the audit log of a change that what became of the reservation does not allow, and returns the problem.
+    pub async fn refused(
+        &self,
+        stored: &Stored,
+        (what, hits): (&'static str, u64),
+        problem: Problem,
+    ) -> Problem {
+        let target = match stored.target(self.name) {
+            Ok(target) => Target::resolve(self.edge, target).await,
+            Err(problem) => return problem,
+        };
+        let snapshot = self.edge.engine.snapshot();
+        let limits = match target.request(&snapshot, LOOK) {
+            Ok(look) => limits_before(&self.edge.engine.preview(&snapshot, &look).await, holds),
+            // An orphan.
+            Err(_) => LimitsBefore { domain: stored.domain.clone(), limits: Vec::new() },
+        };
+        let change = HitsChange { what, hits, limits, reservation: Some(self.id) };
+        record_refused(self.edge, self.by, &target, (change, problem)).await
     }
 
     /// Writes down what became of the reservation.

@@ -19,7 +19,7 @@ use super::extract::{JsonObject, OptionalJsonObject, UrlPath};
 use super::openapi::{self, Description, NO_RANDOMNESS, Operation, Output, StatusText};
 use super::problem::Problem;
 use super::quota::Target;
-use super::quota::limits::{HitsChange, LOOK, limits_before, record};
+use super::quota::limits::{HitsChange, LOOK, limits_before, record, record_refused};
 use super::quota::params::{check_hits, invalid, target, wrong_resource};
 use super::reply::NoContent;
 use crate::engine::{AskedReservation, Code, Verdict};
@@ -170,29 +170,27 @@ async fn reserve(
     };
     let ttl = ttls.asked(form.ttl_ms)?;
     let now = edge.engine.now();
-    let mut stored = Stored {
-        domain: look.domain().to_owned(),
-        entries: form.entries,
-        hits: form.hits,
-        until_ms: now.after(ttl).as_ms(),
-        end: None,
-        charged: None,
-    };
+    let mut stored = Stored::held(look.domain(), (form.entries, form.hits), now.after(ttl));
     let change = HitsChange {
         what: "reserve quota",
         hits: form.hits,
         limits: limits_before(&preview, holds),
         reservation: Some(&id),
     };
-    let recorded = record(&edge, &by.principal, &target, change).await?;
     let key = RecordKey { caller: &name, id: &id };
     let records = &edge.api.reservations;
+    let is_taken = |known: &Stored| !known.can_be_retried_as(&stored, now);
+    let known = records.read(key, now).await.map_err(store)?;
+    if known.as_ref().and_then(Stored::parse).as_ref().is_some_and(is_taken) {
+        return Err(record_refused(&edge, &by.principal, &target, (change, taken(&id))).await);
+    }
+    let recorded = record(&edge, &by.principal, &target, change).await?;
     let known = match records.write(key, &stored.record(now), (now, true)).await.map_err(store)? {
         Written::Done => None,
         Written::Known(known) => Some(Stored::parse(&known).ok_or_else(|| not_found(&name, &id))?),
         Written::Full => return recorded.end(Err(too_many(&name))).await,
     };
-    if known.as_ref().is_some_and(|known| !known.can_be_retried_as(&stored, now)) {
+    if known.as_ref().is_some_and(is_taken) {
         return recorded.end(Err(taken(&id))).await;
     }
     let asked = AskedReservation { action: ReservationAction::Reserve, id: &id, ttl: Some(ttl) };
@@ -249,9 +247,9 @@ async fn settle(
     // An operation may have used nothing.
     check_hits(form.hits.max(1))?;
     let mut stored = find(&edge, &name, &id).await?;
+    let change = Change { edge: &edge, by: &by.principal, name: &name, id: &id };
     match stored.end {
         None => {
-            let change = Change { edge: &edge, by: &by.principal, name: &name, id: &id };
             let (action, hits) = (ReservationAction::Settle, Hits::Spend(form.hits));
             let made = change.make(&stored, ("settle reservation", action, hits), None).await?;
             stored.end = Some(End::Settled(form.hits));
@@ -259,7 +257,10 @@ async fn settle(
             change.keep(&stored).await?;
         }
         Some(End::Settled(used)) if used == form.hits => {}
-        Some(_) => return Err(ended(&id)),
+        Some(_) => {
+            let what = ("settle reservation", form.hits);
+            return Err(change.refused(&stored, what, ended(&id)).await);
+        }
     }
     Ok(Answer(stored.body(&id, edge.engine.now())))
 }
@@ -272,15 +273,15 @@ async fn extend(
     OptionalJsonObject(form): OptionalJsonObject<ExtendForm>,
 ) -> Result<Answer<200>, Problem> {
     let mut stored = find(&edge, &name, &id).await?;
+    let change = Change { edge: &edge, by: &by.principal, name: &name, id: &id };
     if stored.end.is_some() {
-        return Err(ended(&id));
+        return Err(change.refused(&stored, ("extend reservation", 0), ended(&id)).await);
     }
     let target = Target::resolve(&edge, stored.target(&name)?).await;
     let snapshot = edge.engine.snapshot();
     let preview = edge.engine.preview(&snapshot, &target.request(&snapshot, LOOK)?).await;
     let ttls = Ttls::of(&preview.verdict).ok_or_else(|| target.unmet(preview.verdict.policy))?;
     let ttl = ttls.asked(form.ttl_ms)?;
-    let change = Change { edge: &edge, by: &by.principal, name: &name, id: &id };
     let what = ("extend reservation", ReservationAction::Extend, Hits::Spend(0));
     let made = change.make(&stored, what, Some(ttl)).await?;
     stored.until_ms = stored.until_ms.max(made.at.after(ttl).as_ms());
@@ -295,13 +296,13 @@ async fn cancel(
     UrlPath((name, id)): UrlPath<(String, String)>,
 ) -> Result<NoContent, Problem> {
     let mut stored = find(&edge, &name, &id).await?;
-    match stored.end {
-        Some(End::Cancelled) => return Ok(NoContent),
-        Some(End::Settled(_)) => return Err(ended(&id)),
-        None => {}
-    }
     let change = Change { edge: &edge, by: &by.principal, name: &name, id: &id };
     let what = "cancel reservation";
+    match stored.end {
+        Some(End::Cancelled) => return Ok(NoContent),
+        Some(End::Settled(_)) => return Err(change.refused(&stored, (what, 0), ended(&id)).await),
+        None => {}
+    }
     match stored.is_orphan(&edge.engine.policies()) {
         // No limit counts what it holds.
         true => {

@@ -166,6 +166,47 @@ async fn a_reservation_that_is_refused_or_cancelled_has_its_id_in_each_line() {
 }
 
 #[tokio::test]
+async fn what_a_reservation_that_is_known_or_ended_refuses_is_one_line() {
+    for store in Store::every() {
+        let audited = Audited::serving(HELD_POLICY, &store, &[]).await;
+        let path = "callers/ann/reservations";
+        let (job, other) = (json!({ "id": "job", "hits": 3 }), json!({ "id": "job", "hits": 4 }));
+        let settle = async |hits: u64| {
+            audited.send("POST", &format!("{path}/job/settle"), &json!({ "hits": hits })).await
+        };
+        assert_eq!(audited.send("POST", path, &job).await, 201);
+        assert_eq!(audited.send("POST", path, &other).await, 409);
+        assert_eq!(settle(1).await, 200);
+        assert_eq!(settle(2).await, 409);
+        assert_eq!(settle(1).await, 200, "it is settled so");
+        assert_eq!(audited.send("POST", &format!("{path}/job/extend"), &json!({})).await, 409);
+        assert_eq!(audited.send("DELETE", &format!("{path}/job"), &Value::Null).await, 409);
+        let lines = audited.lines();
+        let reported = lines.iter().map(|line| {
+            let failed = line["failed"].as_str().unwrap_or("made").to_owned();
+            json!([
+                line["what"],
+                line["reservation"],
+                line["hits"],
+                line["limits"][0]["used"],
+                failed
+            ])
+        });
+        let conflict = "409 Conflict (RESERVATION_CONFLICT)";
+        let expected = [
+            json!(["reserve quota", "job", 3, 0, "made"]),
+            json!(["reserve quota", "job", 4, 3, conflict]),
+            json!(["settle reservation", "job", 1, 3, "made"]),
+            json!(["settle reservation", "job", 2, 1, conflict]),
+            json!(["extend reservation", "job", 0, 1, conflict]),
+            json!(["cancel reservation", "job", 0, 1, conflict]),
+        ];
+        assert_eq!(reported.collect::<Vec<_>>(), expected);
+        assert_eq!(verify(&[&audited.file()], &[]).0, Some(0));
+    }
+}
+
+#[tokio::test]
 async fn a_change_of_files_is_a_line_and_an_invalid_file_is_none() {
     let audited = Audited::serving(POLICY, &Store::Embedded, &[]).await;
     let metrics = async || {
