@@ -68,6 +68,8 @@ pub enum Preparation {
     Compaction,
     /// All of it is read, because the last error may mean damage.
     Verification,
+    /// The same, and its tables must be there: another database is no empty file.
+    Proof,
 }
 
 /// An open database.
@@ -132,7 +134,7 @@ pub fn open_irreplaceable<T>(
 pub fn was_never_there(path: &Path) -> bool {
     let is_missing =
         fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-    // An unreadable folder is told when the file is opened.
+    // A folder that is unreadable, or no folder, is told when the file is opened.
     is_missing && damaged(path).is_ok_and(|damaged| damaged.is_empty())
 }
 
@@ -153,11 +155,14 @@ fn open_or_create(path: &Path, tables: Tables) -> Result<Database, Failure> {
         fs::create_dir_all(folder)?;
     }
     match fs::metadata(path) {
-        Ok(_) => open_existing(path, tables, Preparation::Verification),
+        Ok(_) => open_existing(path, tables, Preparation::Proof),
         Err(error) if error.kind() == io::ErrorKind::NotFound => match damaged(path)?.first() {
             Some(name) => {
                 let name = printable::line(&name.to_string_lossy()).into_owned();
                 Err(Failure::Damaged(format!("the file is missing, and {name} is beside it")))
+            }
+            None if path.is_symlink() => {
+                Err(Failure::Damaged("it is a symbolic link to a missing file".to_owned()))
             }
             None => create(path, tables),
         },
@@ -231,23 +236,24 @@ fn prepare(
     tables: Tables,
     preparation: Preparation,
 ) -> Result<(), redb::Error> {
-    match preparation {
-        Preparation::None => {}
-        Preparation::Compaction => {
-            database.compact()?;
-        }
-        Preparation::Verification => {
-            database.check_integrity()?;
-            // What was erased is no longer in the file then. There may be no space for it.
-            database.compact().ok();
-        }
+    if matches!(preparation, Preparation::Verification | Preparation::Proof) {
+        database.check_integrity()?;
     }
     let known = (tables.open)(&database.begin_read()?);
     match known {
-        Ok(()) => Ok(()),
-        Err(TableError::TableDoesNotExist(_)) => create_tables(database, tables),
-        Err(error) => Err(error.into()),
+        Ok(()) => {}
+        Err(TableError::TableDoesNotExist(_)) if preparation != Preparation::Proof => {
+            create_tables(database, tables)?;
+        }
+        Err(error) => return Err(error.into()),
     }
+    match preparation {
+        Preparation::None => {}
+        Preparation::Compaction => drop(database.compact()?),
+        // What was erased is no longer in the file then. There may be no space for it.
+        Preparation::Verification | Preparation::Proof => drop(database.compact().ok()),
+    }
+    Ok(())
 }
 
 /// Creates the file. Until it is complete it has another name, so that a crash or a full disk leaves no partial file.
@@ -310,7 +316,11 @@ fn damaged(path: &Path) -> Result<Vec<OsString>, Failure> {
     let damaged = with_suffix(path, DAMAGED);
     let prefix = damaged.file_name().unwrap_or_default().as_encoded_bytes();
     let folder = path.parent().unwrap_or(path);
-    let names = fs::read_dir(folder)?.filter_map(Result::ok).map(|entry| entry.file_name());
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
     Ok(names.filter(|name| name.as_encoded_bytes().starts_with(prefix)).collect())
 }
 
@@ -363,6 +373,7 @@ impl From<redb::Error> for Failure {
             redb::Error::Io(error) => error.into(),
             redb::Error::Corrupted(_)
             | redb::Error::UpgradeRequired(_)
+            | redb::Error::TableDoesNotExist(_)
             | redb::Error::TableTypeMismatch { .. }
             | redb::Error::TableIsMultimap(_)
             | redb::Error::TypeDefinitionChanged { .. } => Self::Damaged(error.to_string()),

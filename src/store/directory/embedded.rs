@@ -39,8 +39,12 @@ struct Content {
     names: BTreeSet<Arc<str>>,
     /// By id.
     gifts: BTreeMap<String, KeptGift>,
+    /// Their ids by whether they are pending, and the time at which they are due or forgotten.
+    gift_times: BTreeSet<(bool, Timestamp, String)>,
     /// By caller, the youngest first.
     logs: HashMap<Arc<str>, Vec<GiftEvent>, RandomState>,
+    /// Their callers by the time at which they are forgotten.
+    log_ends: BTreeSet<(Timestamp, Arc<str>)>,
     /// The revision of the last change of a caller.
     revision: u64,
 }
@@ -124,10 +128,7 @@ impl EmbeddedDirectory {
     /// Some ids of pending gifts that are due, the longest due first.
     pub fn due_gifts(&self, now: Timestamp, max: usize) -> Vec<String> {
         let content = lock(&self.content);
-        let is_due = |kept: &&KeptGift| kept.gift.state == GiftState::Pending && kept.at <= now;
-        let mut due: Vec<_> = content.gifts.values().filter(is_due).collect();
-        due.sort_by_key(|kept| kept.at);
-        due.into_iter().take(max).map(|kept| kept.gift.id.clone()).collect()
+        content.gifts_until(true, now).take(max).map(str::to_owned).collect()
     }
 
     /// What a caller is told of gifts, the youngest first.
@@ -242,15 +243,17 @@ impl Content {
 
     /// Removes gifts that ended long ago, and logs without a line since.
     fn forget_old(&self, now: Timestamp, edit: &mut Edit) {
-        let gifts = self.gifts.iter();
-        let is_old = |kept: &KeptGift| kept.gift.state != GiftState::Pending && kept.at <= now;
-        let old = gifts.filter(|(_, kept)| is_old(kept)).map(|(id, _)| (id.clone(), None));
-        edit.gifts.extend(old);
-        let is_old = |log: &[GiftEvent]| {
-            log.iter().map(|event| event.at).max().is_none_or(|at| at.after(GIFT_LOG_LIFE) <= now)
-        };
-        let old = self.logs.iter().filter(|(_, log)| is_old(log));
-        edit.logs.extend(old.map(|(caller, _)| (caller.clone(), None)));
+        edit.gifts.extend(self.gifts_until(false, now).map(|id| (id.to_owned(), None)));
+        let old = self.log_ends.iter().take_while(|(end, _)| *end <= now);
+        edit.logs.extend(old.map(|(_, caller)| (caller.clone(), None)));
+    }
+
+    /// The gifts that are due, or to be forgotten, the longest first.
+    fn gifts_until(&self, are_pending: bool, now: Timestamp) -> impl Iterator<Item = &str> {
+        let first = (are_pending, Timestamp::default(), String::new());
+        let times = self.gift_times.range(first..);
+        let times = times.take_while(move |(known, at, _)| *known == are_pending && *at <= now);
+        times.map(|(_, _, id)| id.as_str())
     }
 
     fn erased(&self, caller: &str) -> (ErasedGifts, Edit) {
@@ -301,18 +304,39 @@ impl Content {
             }
         }
         for (id, kept) in edit.gifts {
-            match kept {
-                Some(kept) => drop(self.gifts.insert(id, kept)),
-                None => drop(self.gifts.remove(&id)),
+            if let Some(before) = self.gifts.remove(&id) {
+                self.gift_times.remove(&before.time(&id));
+            }
+            if let Some(kept) = kept {
+                self.gift_times.insert(kept.time(&id));
+                self.gifts.insert(id, kept);
             }
         }
         for (caller, log) in edit.logs {
-            match log {
-                Some(log) => drop(self.logs.insert(caller, log)),
-                None => drop(self.logs.remove(&caller)),
+            if let Some(before) = self.logs.remove(&caller) {
+                self.log_ends.remove(&(log_end(&before), caller.clone()));
+            }
+            if let Some(log) = log {
+                self.log_ends.insert((log_end(&log), caller.clone()));
+                self.logs.insert(caller, log);
             }
         }
     }
+}
+
+impl KeptGift {
+    /// Where it is among the times of gifts.
+    fn time(&self, id: &str) -> (bool, Timestamp, String) {
+        (self.gift.state == GiftState::Pending, self.at, id.to_owned())
+    }
+}
+
+/// When a log is forgotten.
+fn log_end(log: &[GiftEvent]) -> Timestamp {
+    log.iter()
+        .map(|event| event.at)
+        .max()
+        .map_or(Timestamp::default(), |at| at.after(GIFT_LOG_LIFE))
 }
 
 #[cfg(test)]

@@ -211,6 +211,36 @@ mod tests {
     }
 
     #[test]
+    fn without_its_folder_it_was_never_there() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("data").join("callers.redb");
+        let (mut file, content) = DirectoryFile::open(&path).unwrap();
+        assert!(content.is_empty() && !folder.path().join("data").exists());
+        assert!(file.reopened().unwrap().is_some_and(|content| content.is_empty()));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_link_to_nothing_and_another_database_are_no_file_without_callers() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("callers.redb");
+        std::os::unix::fs::symlink(folder.path().join("gone.redb"), &path).unwrap();
+        let error = DirectoryFile::open(&path).unwrap_err();
+        assert_eq!(error, format!("it is a symbolic link to a missing file; {REMEDY}"));
+        assert!(path.is_symlink() && !path.exists());
+
+        let other = folder.path().join("gone.redb");
+        let table: TableDefinition<'_, &str, &str> = TableDefinition::new("others");
+        let transaction = Database::create(&other).unwrap().begin_write().unwrap();
+        transaction.open_table(table).unwrap().insert("a", "b").unwrap();
+        transaction.commit().unwrap();
+        for _ in 0..2 {
+            let error = DirectoryFile::open(&path).unwrap_err();
+            assert_eq!(error, format!("Table 'callers' does not exist; {REMEDY}"));
+        }
+    }
+
+    #[test]
     fn what_can_not_be_read_ends_the_start_and_stays() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("callers.redb");
