@@ -112,7 +112,7 @@ pub struct ChargeRecord {
     /// The requested hits; none if an earlier attempt was charged, or if a reservation holds them. If a reservation is
     /// settled, the hits that were spent. They are spent if the request passes, or if they count although it is refused.
     pub hits: Hits,
-    /// Hits on top of them that the limit did not have, of a request that passes with fewer than it asked for.
+    /// Hits on top of them that the limit did not have, of a request that passes with fewer than it asked for, or of a settlement.
     pub missed: u64,
     /// Whether the limit had the hits.
     pub fits: bool,
@@ -260,7 +260,7 @@ impl ChargeRecord {
         Self {
             limit: number(charge.limit.index),
             hits: verdict.hits_of(index),
-            missed: verdict.missed_of(charge),
+            missed: verdict.missed_of(index),
             fits: charge.decision.fit == Fit::Now,
             mode: charge.mode,
             counted: charge.decision.counted,

@@ -17,7 +17,8 @@ pub struct Counts {
     pub waited: u64,
     /// Hits that count against the limit. All hits are counted of limits only; of spend they are micro-units of money.
     pub hits_spent: u64,
-    /// Hits that the limit refused: of refused requests, and of those that passed with fewer hits than they asked for.
+    /// Hits that the limit refused: of refused requests, of those that passed with fewer hits than they asked for, and of
+    /// settlements that used more.
     pub hits_refused: u64,
     /// Hits that a shadow limit would have refused.
     pub hits_shadow_refused: u64,

@@ -183,7 +183,7 @@ async fn a_reservation_over_http_is_shown_extended_and_settled_by_its_id() {
 async fn a_reservation_tells_what_was_charged_of_a_clipped_limit() {
     let policy = policy().replacen("name: tokens,", "name: tokens, overdraft: clip,", 1);
     for store in Store::every() {
-        let tollgate = Tollgate::serve(&policy, &store).await;
+        let tollgate = Tollgate::serve_with(&policy, &store, &["--usage=true"]).await;
         let api = Api(&tollgate);
         let ask = json!({ "id": "a", "hits": 700, "entries": [{ "action": "generate" }] });
         assert_eq!(api.post("w/reservations", &ask).await.status, 201);
@@ -195,6 +195,14 @@ async fn a_reservation_tells_what_was_charged_of_a_clipped_limit() {
         assert_eq!(api.get("w/reservations/a").await.json()["used"], 1_000);
         let other = api.post("w/reservations/a/settle", &json!({ "hits": 1_000 })).await;
         assert_eq!(other.status, 409, "{:?}", other.body);
+        let url =
+            format!("http://{}/v1/usage?granularity=day&group_by=limit", tollgate.http_address);
+        eventually("what was used beyond the limit", async || {
+            let page = Http::new().get(&url, &[]).await.json();
+            let hits = ["spent", "refused"].map(|name| page["items"][0]["hits"][name].as_u64());
+            (hits == [Some(1_000), Some(200)]).then_some(())
+        })
+        .await;
     }
 }
 

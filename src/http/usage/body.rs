@@ -88,7 +88,8 @@ pub struct NamesBody {
 pub struct HitsBody {
     /// Hits that count against the limit.
     pub spent: u64,
-    /// Hits that the limit refused: of refused requests, and of those that passed with fewer hits than they asked for.
+    /// Hits that the limit refused: of refused requests, of those that passed with fewer hits than they asked for, and of
+    /// settlements that used more.
     pub refused: u64,
     /// Hits that the limit would have refused, in shadow mode.
     pub shadow_refused: u64,
