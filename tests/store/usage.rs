@@ -1,4 +1,4 @@
-//! Usage of a simulated month in Redis, compared with the true counts: by the API, and its size.
+//! Usage of a simulated month in Redis, compared with the true counts: by the API; and the size of a day, in Redis and a file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,8 +9,9 @@ use serde_json::json;
 use tempfile::TempDir;
 use tollgate::clock::{Clock, Timestamp};
 use tollgate::engine::{Code, Request, Sink};
-use tollgate::store::redis::RedisSums;
+use tollgate::metrics::DataFileMetrics;
 use tollgate::store::sums::SumsAdded;
+use tollgate::store::{FileSums, SumsStore};
 use tollgate::usage::{Granularity, Outbox, Retention, Rollups};
 
 use crate::support::client::Http;
@@ -47,17 +48,21 @@ struct Sidecar {
     sink: Arc<Sink>,
     fresh: Rollups,
     outbox: Outbox,
-    sums: RedisSums,
+    sums: SumsStore,
     clock: Clock,
 }
 
 impl Sidecar {
     fn start(connected: &Connected, clock: &Clock) -> Self {
+        Self::storing(SumsStore::Redis(connected.store.sums()), clock)
+    }
+
+    fn storing(sums: SumsStore, clock: &Clock) -> Self {
         let (bench, sink) = Bench::recording(clock);
         bench.put_in_force(POLICY).unwrap();
         let now = clock.now().timestamp();
         let (fresh, outbox) = (Rollups::fresh(now), Outbox::new(RETENTION, now));
-        Self { bench, sink, fresh, outbox, sums: connected.store.sums(), clock: clock.clone() }
+        Self { bench, sink, fresh, outbox, sums, clock: clock.clone() }
     }
 
     /// Requests a hit, and returns whether it passed.
@@ -339,8 +344,45 @@ async fn a_redis_that_has_lost_its_data_learns_the_names_again() {
     assert_eq!(found[0]["requests"], 2, "{found:?}");
 }
 
-/// The memory of a day of this many callers in Redis, each with requests in this many hours; and the time to store it.
-async fn bytes_a_day(callers: u64, hours: u64) -> Option<u64> {
+/// A day of so many callers, each with requests in so many hours, which are stored so many at a time.
+#[derive(Clone, Copy)]
+struct DayOf {
+    callers: u64,
+    hours: u64,
+    stored_at_once: u64,
+}
+
+impl DayOf {
+    /// The day of the environment, else one of a thousand callers; and what it may take.
+    fn asked(stored_at_once: u64) -> (Self, u64) {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        let (callers, hours) = (number("TOLLGATE_CALLERS"), number("TOLLGATE_HOURS"));
+        let max = if callers.is_some() { 100_000_000 } else { 10_000_000 };
+        let (callers, hours) = (callers.unwrap_or(1_000), hours.unwrap_or(24));
+        (Self { callers, hours, stored_at_once }, max)
+    }
+
+    async fn pass(self, sidecar: &mut Sidecar) {
+        let Self { callers, hours, stored_at_once } = self;
+        for _ in 0..hours {
+            for caller in 0..callers {
+                let tier = format!("tier={}", TIERS[usize::try_from(caller % 3).unwrap()]);
+                sidecar.ask(&[&format!("user=customer-{caller}"), &tier], 1 + caller % 900).await;
+                if caller % 1_000 == 999 {
+                    sidecar.collect();
+                }
+                if caller % stored_at_once == stored_at_once - 1 {
+                    sidecar.send(u64::MAX).await;
+                }
+            }
+            sidecar.send(u64::MAX).await;
+            sidecar.clock.advance(HOUR);
+        }
+    }
+}
+
+/// The memory of a day in Redis.
+async fn bytes_in_redis(day: DayOf) -> Option<u64> {
     let server = Server::start(&[])?;
     let connected = Connected::open(&server.url()).await;
     let begin = Granularity::Day.start(Clock::system().now().timestamp());
@@ -354,32 +396,40 @@ async fn bytes_a_day(callers: u64, hours: u64) -> Option<u64> {
     };
     sidecar.send(u64::MAX).await;
     let before = used();
-    for _ in 0..hours {
-        for caller in 0..callers {
-            let tier = format!("tier={}", TIERS[usize::try_from(caller % 3).unwrap()]);
-            sidecar.ask(&[&format!("user=customer-{caller}"), &tier], 1 + caller % 900).await;
-            if caller % 1_000 == 999 {
-                sidecar.collect();
-            }
-            if caller % 20_000 == 19_999 {
-                sidecar.send(u64::MAX).await;
-            }
-        }
-        sidecar.send(u64::MAX).await;
-        clock.advance(HOUR);
-    }
+    day.pass(&mut sidecar).await;
     Some(used() - before)
+}
+
+/// The size of a file of a day: when it ends, and after the next start.
+async fn bytes_in_file(day: DayOf) -> [u64; 2] {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("usage.redb");
+    let clock = Clock::manual(Granularity::Day.start(Clock::system().now().timestamp()));
+    let now = clock.now().timestamp();
+    let open = || FileSums::open(path.clone(), DataFileMetrics::default(), now);
+    let len = || fs::metadata(&path).unwrap().len();
+    let mut sidecar = Sidecar::storing(SumsStore::File(open()), &clock);
+    day.pass(&mut sidecar).await;
+    let grown = len();
+    drop(sidecar);
+    drop(open());
+    [grown, len()]
 }
 
 /// `TOLLGATE_CALLERS=1000000 TOLLGATE_HOURS=1` measures other days.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_day_of_a_thousand_callers_takes_less_than_ten_megabytes() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let (callers, hours) = (number("TOLLGATE_CALLERS"), number("TOLLGATE_HOURS"));
-    let max = if callers.is_some() { 100_000_000 } else { 10_000_000 };
-    let Some(bytes) = bytes_a_day(callers.unwrap_or(1_000), hours.unwrap_or(24)).await else {
-        return;
-    };
+    let (day, max) = DayOf::asked(20_000);
+    let Some(bytes) = bytes_in_redis(day).await else { return };
     println!("{bytes} bytes");
     assert!(bytes < max, "{bytes}");
+}
+
+/// The size follows from the callers, not from the requests: each hour is written in ten parts, as seconds write it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_file_of_a_day_of_a_thousand_callers_takes_less_than_ten_megabytes() {
+    let (day, max) = DayOf::asked(100);
+    let sizes = bytes_in_file(day).await;
+    println!("{sizes:?} bytes");
+    assert!(sizes.into_iter().all(|bytes| bytes < max), "{sizes:?}");
 }
