@@ -18,6 +18,7 @@ use crate::support::tollgate::Tollgate;
 pub struct Checker {
     client: AuthorizationClient<Channel>,
     address: String,
+    path: String,
 }
 
 impl Checker {
@@ -25,7 +26,16 @@ impl Checker {
     pub async fn of(tollgate: &Tollgate, address: &str) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{}", tollgate.grpc_address)).unwrap();
         let channel = endpoint.timeout(PATIENCE).connect().await.unwrap();
-        Self { client: AuthorizationClient::new(channel), address: address.to_owned() }
+        Self {
+            client: AuthorizationClient::new(channel),
+            address: address.to_owned(),
+            path: "/".to_owned(),
+        }
+    }
+
+    /// The same for another path.
+    pub fn on(&self, path: &str) -> Self {
+        Self { path: path.to_owned(), ..self.clone() }
     }
 
     /// Checks a request with an API key and other headers.
@@ -39,7 +49,7 @@ impl Checker {
             both.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let http = HttpRequest {
             method: "GET".to_owned(),
-            path: "/".to_owned(),
+            path: self.path.clone(),
             headers,
             ..HttpRequest::default()
         };

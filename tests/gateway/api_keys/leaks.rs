@@ -2,6 +2,7 @@
 //! pages.
 
 use std::fs;
+use std::path::Path;
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -81,6 +82,13 @@ async fn pages(keeper: &Keeper, key: &str, id: &str) -> String {
     said
 }
 
+/// Everything in the files of a folder.
+fn files(folder: &Path) -> String {
+    let Ok(files) = fs::read_dir(folder) else { return String::new() };
+    let text = |file: fs::DirEntry| fs::read(file.path()).unwrap_or_default();
+    files.map(|file| String::from_utf8_lossy(&text(file.unwrap())).into_owned()).collect()
+}
+
 /// Everything in Redis.
 async fn stored(store: &Store) -> String {
     let mut said = String::new();
@@ -95,6 +103,52 @@ async fn stored(store: &Store) -> String {
     said
 }
 
+/// The answers to requests with an API key in each place.
+async fn checked(checker: &Checker, text: &str, status: i32) -> String {
+    let (bearer, cookie) = (format!("Bearer {text}"), format!("api_key={text}"));
+    let in_header = checker.check(text, &[("x-other", text)]).await.unwrap();
+    let elsewhere = [("authorization", &*bearer), ("cookie", &cookie)];
+    let path = format!("/x?api_key={text}");
+    let in_others = checker.on(&path).check("", &elsewhere).await.unwrap();
+    assert_eq!((status_of(&in_header), status_of(&in_others)), (status, status));
+    format!("{in_header:?}{in_others:?}")
+}
+
+/// What the API answers about an API key, until it is deleted.
+async fn shown_and_changed(keeper: &Keeper, id: &str) -> String {
+    let mut said = String::new();
+    for (method, path, body) in [
+        ("PATCH", format!("/{id}"), json!({ "disabled": true })),
+        ("PATCH", format!("/{id}"), json!({ "scopes": ["a b"] })),
+        ("GET", String::new(), Value::Null),
+        ("GET", format!("/{id}"), Value::Null),
+        ("DELETE", format!("/{id}"), Value::Null),
+    ] {
+        let answer = keeper.call(method, &path, &body).await;
+        said.push_str(&String::from_utf8_lossy(&answer.body));
+    }
+    said
+}
+
+/// An API key beyond a limit of its own, and its id.
+async fn over_limit(keeper: &Keeper, checker: &Checker, said: &mut String) -> (String, String) {
+    let limited = json!({ "caller": "acme", "limits": ["2/hour"] });
+    let (key, id) = keeper.create(&limited).await;
+    for status in [200, 200, 429] {
+        let answer = checker.check(&key, &[]).await.unwrap();
+        assert_eq!(status_of(&answer), status);
+        said.push_str(&format!("{answer:?}"));
+    }
+    (key, id)
+}
+
+/// What is in the files of a Tollgate after its end.
+async fn ended(mut keeper: Keeper, folder: &Path) -> String {
+    keeper.tollgate.terminate();
+    assert!(keeper.tollgate.exit().await.success());
+    files(folder)
+}
+
 /// Everything that a Tollgate writes, or answers, without the answers that show an API key once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_api_key_and_no_pepper_leaks() {
@@ -102,6 +156,7 @@ async fn no_api_key_and_no_pepper_leaks() {
         let folder = TempDir::new().unwrap();
         let audit = folder.path().join("audit.jsonl");
         let collector = Collector::start();
+        let data = folder.path().join("data");
         let flags = [
             ["--audit-log", audit.to_str().unwrap()],
             ["--log-level", "trace"],
@@ -109,7 +164,10 @@ async fn no_api_key_and_no_pepper_leaks() {
             ["--otlp-endpoint", &collector.endpoint],
             ["--otlp-sample-ratio", "1"],
         ];
-        let flags = flags.concat();
+        let mut flags = flags.concat();
+        if let Store::Embedded = store {
+            flags.extend(["--data-dir", data.to_str().unwrap()]);
+        }
         let keeper = Keeper::start(POLICY, &store, &flags).await;
         let checker = Checker::of(&keeper.tollgate, "192.0.2.1").await;
         let (key, id) = keeper.create(&json!({ "caller": "acme", "name": "engine" })).await;
@@ -120,22 +178,11 @@ async fn no_api_key_and_no_pepper_leaks() {
         let unknown = format!("{}{last}", &key[..key.len() - 1]);
         let mut said = String::new();
         for text in [&key, &rotated, &unknown] {
-            let answer = checker.check(text, &[("x-other", text)]).await.unwrap();
-            said.push_str(&format!("{answer:?}"));
-            assert_eq!(status_of(&answer), if *text == unknown { 401 } else { 200 });
+            let status = if *text == unknown { 401 } else { 200 };
+            said.push_str(&checked(&checker, text, status).await);
         }
-        for (method, path, body) in [
-            ("PATCH", format!("/{id}"), json!({ "disabled": true })),
-            ("PATCH", format!("/{id}"), json!({ "scopes": ["a b"] })),
-            ("GET", String::new(), Value::Null),
-            ("GET", format!("/{id}"), Value::Null),
-            ("DELETE", format!("/{id}"), Value::Null),
-        ] {
-            let answer = keeper.call(method, &path, &body).await;
-            said.push_str(&String::from_utf8_lossy(&answer.body));
-        }
-        let (other, other_id) = keeper.create(&json!({ "caller": "acme" })).await;
-        assert_eq!(checker.status(&other).await, 200);
+        said.push_str(&shown_and_changed(&keeper, &id).await);
+        let (other, other_id) = over_limit(&keeper, &checker, &mut said).await;
         said.push_str(&pages(&keeper, &other, &other_id).await);
         let mut client = DomainClient::new(&keeper.tollgate, "gate").await;
         client.ask(&["caller=acme", &format!("key_id={other_id}")], 1).await;
@@ -148,6 +195,9 @@ async fn no_api_key_and_no_pepper_leaks() {
         assert!(log.contains(&format!(r#""api_key":"{id}""#)), "{log}");
         said.push_str(&log);
         said.push_str(&stored(&store).await);
+        let kept = ended(keeper, &data).await;
+        assert_eq!(kept.contains(&other_id), matches!(store, Store::Embedded));
+        said.push_str(&kept);
         for part in ["api_key_checks", "ShouldRateLimit", "of which only the beginning is kept"] {
             assert!(said.contains(part), "{part} is there");
         }

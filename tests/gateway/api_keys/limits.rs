@@ -88,14 +88,30 @@ async fn an_api_key_spends_its_own_limits_and_keeps_what_it_has_spent() {
 
         keeper.patch(&id, &json!({ "limits": ["7/total"] })).await;
         check(caller, &key, &[429]).await;
-        if let Store::Redis(server) = &store {
-            let mut raw = server.raw().await;
-            let counters = || format!("EXISTS tg1||key_id={id}");
-            assert_eq!(query::<u64>(&mut raw, &counters()), 1);
-            assert_eq!(keeper.call("DELETE", &format!("/{id}"), &Value::Null).await.status, 204);
-            assert_eq!(query::<u64>(&mut raw, &counters()), 0);
-        }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_counters_of_an_api_key_end_with_it_or_with_its_caller() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut raw = server.raw().await;
+    let store = Store::Redis(server);
+    let keeper = Keeper::start(POLICY, &store, &[]).await;
+    let checker = Checker::of(&keeper.tollgate, "192.0.2.1").await;
+    let mut has_counters =
+        |id: &str| query::<u64>(&mut raw, &format!("EXISTS tg1||key_id={id}")) == 1;
+    let form = json!({ "caller": "acme", "limits": ["5/total"] });
+    let ((one, one_id), (other, other_id)) =
+        (keeper.create(&form).await, keeper.create(&form).await);
+    for key in [&one, &other] {
+        assert_eq!(checker.status(key).await, 200);
+    }
+    assert!(has_counters(&one_id) && has_counters(&other_id));
+    assert_eq!(keeper.call("DELETE", &format!("/{one_id}"), &Value::Null).await.status, 204);
+    assert!(!has_counters(&one_id) && has_counters(&other_id));
+    let url = format!("http://{}/v1/callers/acme/erase", keeper.tollgate.http_address);
+    assert_eq!(keeper.http.post(&url, &[], "").await.status, 200);
+    assert!(!has_counters(&other_id));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

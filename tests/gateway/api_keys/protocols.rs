@@ -12,11 +12,16 @@ use crate::support::store::Store;
 
 /// Status and headers of the answer to a request over HTTP/2.
 async fn ask(gateway: SocketAddr, headers: &[(&str, &str)]) -> (u16, HeaderMap) {
+    ask_on(gateway, "/shop.Hotels/Find", headers).await
+}
+
+/// The same on a path.
+async fn ask_on(gateway: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap) {
     let stream = TcpStream::connect(gateway).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let mut client = client.ready().await.unwrap();
-    let request = Request::post("http://gateway/shop.Hotels/Find");
+    let request = Request::post(format!("http://gateway{path}"));
     let request =
         headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let (answer, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
@@ -37,6 +42,17 @@ async fn http_2_and_grpc_clients_are_told_in_their_own_way() {
     let (status, headers) = ask(address, &[grpc]).await;
     // The gRPC status for a missing authentication.
     assert_eq!((status, headers["grpc-status"].to_str().unwrap()), (200, "16"), "{headers:?}");
+    // Another tier than it needs, and a limit of its own that is reached: the statuses that Envoy makes of 403 and 429.
+    let form = json!({ "caller": "acme", "scopes": ["hotels:read"], "limits": ["1/hour"] });
+    let (own, _) = keeper.create(&form).await;
+    let own = ("x-api-key", own.as_str());
+    for (path, expected) in
+        [("/amadeus/Find", "7"), ("/shop.Hotels/Find", "0"), ("/shop.Hotels/Find", "14")]
+    {
+        let (status, headers) = ask_on(address, path, &[own, grpc]).await;
+        let code = headers.get("grpc-status").map_or("0", |code| code.to_str().unwrap());
+        assert_eq!((status, code), (200, expected), "{path}: {headers:?}");
+    }
 }
 
 /// The head of the answer to a request for a websocket, and the connection.
