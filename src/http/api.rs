@@ -95,3 +95,28 @@ async fn list(_: Authorized<Viewer>) -> Json<&'static OperationsBody> {
 async fn document(_: Authorized<Viewer>) -> Json<&'static Value> {
     Json(&DOCUMENT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operation_that_may_find_something_unavailable_has_a_503() {
+        let methods = DOCUMENT["paths"].as_object().unwrap().values();
+        let all = methods.flat_map(|methods| methods.as_object().unwrap().values());
+        let available = all.filter(|one| one["responses"]["503"].is_null());
+        let mut available: Vec<_> =
+            available.map(|one| one["operationId"].as_str().unwrap()).collect();
+        available.sort_unstable();
+        let expected = [
+            "getOpenApi",
+            "getProvider",
+            "linkCaller",
+            "listLatencies",
+            "listOperations",
+            "listProviders",
+            "listSignals",
+        ];
+        assert_eq!(available, expected);
+    }
+}
