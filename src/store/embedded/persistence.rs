@@ -167,19 +167,11 @@ impl Extra {
         add_unknown(&mut self.seen, earlier.seen, |one, other| {
             (&one.limit_tag, one.token.by) == (&other.limit_tag, other.token.by)
         });
-        add_unknown(&mut self.marks, earlier.marks, |one, other| one.limit_tag == other.limit_tag);
-        add_unknown(&mut self.reported, earlier.reported, |one, other| {
-            one.limit_tag == other.limit_tag
-        });
-        add_unknown(&mut self.graces, earlier.graces, |one, other| {
-            one.limit_tag == other.limit_tag
-        });
-        add_unknown(&mut self.corrections, earlier.corrections, |one, other| {
-            one.limit_tag == other.limit_tag
-        });
-        add_unknown(&mut self.holdings, earlier.holdings, |one, other| {
-            one.limit_tag == other.limit_tag
-        });
+        add_of_limits(&mut self.marks, earlier.marks, |one| &one.limit_tag);
+        add_of_limits(&mut self.reported, earlier.reported, |one| &one.limit_tag);
+        add_of_limits(&mut self.graces, earlier.graces, |one| &one.limit_tag);
+        add_of_limits(&mut self.corrections, earlier.corrections, |one| &one.limit_tag);
+        add_of_limits(&mut self.holdings, earlier.holdings, |one| &one.limit_tag);
     }
 }
 
@@ -201,6 +193,11 @@ impl BonusSpent {
             _ => {}
         }
     }
+}
+
+/// Adds those of limits that none is known of.
+fn add_of_limits<T>(known: &mut Vec<T>, earlier: Vec<T>, tag: fn(&T) -> &str) {
+    add_unknown(known, earlier, |one, other| tag(one) == tag(other));
 }
 
 /// Adds those that are not the same as a known one.
