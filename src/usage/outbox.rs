@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::store::sums::{CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsPeriod, SumsTable};
+use crate::store::sums::{
+    CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsPeriod, SumsTable, place,
+};
 
 use super::bucket::{Bucket, RowName};
 use super::busy::BusyCallers;
@@ -20,7 +22,7 @@ use super::rollups::Rollups;
 use super::series::{SeriesId, SeriesTable};
 
 /// Maximum additions of a batch: they occupy the store for some half a millisecond.
-const BATCH_LEN_MAX: usize = 64;
+const BATCH_LEN_MAX: usize = 128;
 
 /// Days whose names are remembered: today, and days of late records or of another clock.
 const DAYS_NAMED_MAX: usize = 4;
@@ -140,7 +142,7 @@ impl Outbox {
                     entries.splice(0..0, names.unknown(known));
                 }
                 let oldest = granularity.number(self.retention.oldest(granularity, now));
-                self.push(granularity, (period, oldest), &entries);
+                self.push(granularity, (period, oldest), entries);
             }
         }
         if let Some(last) = self.batches.back_mut() {
@@ -152,9 +154,10 @@ impl Outbox {
         &mut self,
         granularity: Granularity,
         (period, oldest): (SumsPeriod, u64),
-        entries: &[SumsEntry],
+        entries: Vec<SumsEntry>,
     ) {
-        for entries in entries.chunks(BATCH_LEN_MAX) {
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
             self.last_number += 1;
             self.batches.push_back(Arc::new(SumsBatch {
                 period,
@@ -166,7 +169,7 @@ impl Outbox {
                     Granularity::Day => CallersKept::All,
                     Granularity::Minute | Granularity::Hour => CallersKept::Busiest,
                 },
-                entries: entries.to_vec(),
+                entries: entries.by_ref().take(BATCH_LEN_MAX).collect(),
             }));
         }
     }
@@ -212,15 +215,20 @@ impl Names<'_> {
             }
             named.push(SumsEntry { table: SumsTable::Callers, field: caller.to_owned(), sums });
         }
+        named.sort_by_cached_key(|entry| place(&entry.field));
         let mut entries = Vec::new();
-        for (table, (series, counts)) in tables
-            .into_iter()
-            .flat_map(|(table, sums)| sums.into_iter().map(move |sum| (table, sum)))
-        {
-            let Some(name) = self.name(series) else { continue };
-            let (field, mut sums) = (name.to_owned(), "=".to_owned());
-            write_counts(&mut sums, &counts, start);
-            entries.push(SumsEntry { table, field, sums });
+        for (table, all) in tables {
+            // Two series may have the same name, though hardly ever.
+            let mut by_name = BTreeMap::<String, Counts>::new();
+            for (series, counts) in all {
+                let Some(name) = self.name(series) else { continue };
+                by_name.entry(name.to_owned()).or_default().add(&counts);
+            }
+            for (field, counts) in by_name {
+                let mut sums = "=".to_owned();
+                write_counts(&mut sums, &counts, start);
+                entries.push(SumsEntry { table, field, sums });
+            }
         }
         entries.extend(named);
         entries

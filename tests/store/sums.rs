@@ -11,7 +11,7 @@ use tollgate::metrics::DataFileMetrics;
 use tollgate::store::redis::{Password, Redis, RedisSettings};
 use tollgate::store::sums::{
     CallersAsked, CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsError, SumsPeriod,
-    SumsQuestion, SumsTable,
+    SumsQuestion, SumsTable, place,
 };
 use tollgate::store::{FileSums, SumsStore};
 
@@ -118,12 +118,16 @@ async fn check_once(Kept { sums, redis, .. }: &Kept) {
         vec![
             entry(SumsTable::Totals, "r", "=a1b1T4"),
             entry(SumsTable::Totals, "s", "=a9007199254740992"),
-            entry(SumsTable::Totals, "s", "=a5"),
-            entry(SumsTable::Totals, "r", "=a100"),
             entry(SumsTable::Callers, "ann {x} =", "s=a1 r=a2T12"),
         ],
     );
     assert_eq!(sums.add(&second).await.unwrap(), SumsAdded::Later);
+    let third = vec![
+        entry(SumsTable::Totals, "r", "=a100"),
+        entry(SumsTable::Totals, "s", "=a5"),
+        entry(SumsTable::Totals, "t", "=a1"),
+    ];
+    assert_eq!(sums.add(&batch(DAY, 9, third)).await.unwrap(), SumsAdded::Later);
     assert_eq!(sums.add(&second).await.unwrap(), SumsAdded::Before);
     assert_eq!(sums.add(&first).await.unwrap(), SumsAdded::Before);
     let mut requests = 103;
@@ -140,6 +144,7 @@ async fn check_once(Kept { sums, redis, .. }: &Kept) {
         ("Names r", "=d|request"),
         ("Totals r", &*total),
         ("Totals s", "=a9007199254740992"),
+        ("Totals t", "=a1"),
     ]);
     assert_eq!(reported(sums, DAY, CallersAsked::Totals).await, totals);
     let ann = ("Callers ann {x} =", "r=a3e3T12 s=a1");
@@ -189,13 +194,15 @@ async fn check_callers(sums: &SumsStore) {
     // Each caller occurs twice; one in a hundred has more requests from the start.
     let name = |caller: u64| format!("caller-{caller}");
     let weight = |caller: u64| if caller.is_multiple_of(100) { 50 } else { 1 };
-    for _ in 0..2 {
-        let all: Vec<u64> = (0..CALLERS).collect();
+    for are_in_place in [false, true] {
+        let mut all: Vec<u64> = (0..CALLERS).collect();
+        if are_in_place {
+            all.sort_by_cached_key(|caller| place(&name(*caller)));
+        }
         for (chunk, callers) in all.chunks(64).enumerate() {
             for period in [DAY, HOUR] {
                 number += 1;
-                let is_last =
-                    period == HOUR && chunk % 100 == 0 || callers.contains(&(CALLERS - 1));
+                let is_last = period == HOUR && chunk % 100 == 0 || callers.last() == all.last();
                 let sums_of = |caller: &u64| format!("r=a{}", weight(*caller));
                 let entries = callers
                     .iter()

@@ -13,7 +13,7 @@ use super::sums_link::{Refusal, SumsLink, in_time};
 use crate::store::StoreError;
 use crate::store::sums::{
     CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsError, SumsPeriod, SumsQuestion, SumsReader,
-    SumsTable,
+    SumsTable, place,
 };
 
 /// If only the busiest callers are kept, a full hash keeps this many.
@@ -33,30 +33,19 @@ pub struct RedisSums {
     script: Script,
 }
 
-/// The operation for an addition, as the script names it.
-struct Addition<'b> {
+/// Additions to one table, as the script reads them.
+struct Group<'b> {
     what: &'static str,
+    /// The positions of the table's key and of the second one's, from 1 as in Lua; 0: there is none.
     key: usize,
     second: usize,
-    entry: &'b SumsEntry,
+    entries: &'b [SumsEntry],
 }
 
-/// The keys of a batch, each once.
-#[derive(Default)]
-struct Keys {
-    all: Vec<String>,
-    places: HashMap<String, usize>,
-}
-
-impl Keys {
-    /// The position of a key, from 1 as in Lua.
-    fn place(&mut self, key: String) -> usize {
-        let next = self.all.len() + 1;
-        *self.places.entry(key).or_insert_with_key(|key| {
-            self.all.push(key.clone());
-            next
-        })
-    }
+/// The keys of a batch with its groups.
+struct Plan<'b> {
+    keys: Vec<String>,
+    groups: Vec<Group<'b>>,
 }
 
 impl RedisSums {
@@ -106,33 +95,54 @@ impl RedisSums {
         Ok(removed.into_iter().map(|(_, removed)| removed).sum())
     }
 
+    /// The groups of a batch: additions to one table that follow each other.
+    fn plan<'b>(&self, batch: &'b SumsBatch) -> Plan<'b> {
+        let suffixes = |entry: &SumsEntry| match (entry.table, batch.callers) {
+            (SumsTable::Callers, CallersKept::All) => {
+                ("spill", shard(&entry.field), Some(spill(&entry.field)))
+            }
+            (SumsTable::Callers, CallersKept::Busiest) => {
+                ("fold", shard(&entry.field), Some(suffix(SumsTable::Others).to_owned()))
+            }
+            (SumsTable::Names, _) => ("set", suffix(entry.table).to_owned(), None),
+            _ => ("add", suffix(entry.table).to_owned(), None),
+        };
+        let together = |one: &SumsEntry, next: &SumsEntry| match (one.table, batch.callers) {
+            (table, _) if table != next.table => false,
+            (SumsTable::Callers, CallersKept::All) => place(&one.field) == place(&next.field),
+            (SumsTable::Callers, CallersKept::Busiest) => shard(&one.field) == shard(&next.field),
+            _ => true,
+        };
+        let mut keys = vec![self.link.key(batch.period, "b")];
+        let mut positions = HashMap::new();
+        let mut position = |suffix: String| {
+            *positions.entry(suffix).or_insert_with_key(|suffix| {
+                keys.push(self.link.key(batch.period, suffix));
+                keys.len()
+            })
+        };
+        let group = |entries: &'b [SumsEntry]| {
+            let (what, first, second) = suffixes(entries.first()?);
+            let (key, second) = (position(first), second.map_or(0, &mut position));
+            Some(Group { what, key, second, entries })
+        };
+        let groups = batch.entries.chunk_by(together).filter_map(group).collect();
+        Plan { keys, groups }
+    }
+
     async fn call(&self, batch: &SumsBatch) -> Result<Value, StoreError> {
-        let mut keys = Keys::default();
-        let key = |suffix: &str| self.link.key(batch.period, suffix);
-        keys.place(key("b"));
-        let mut additions = Vec::with_capacity(batch.entries.len());
-        for entry in &batch.entries {
-            let (what, first, second) = match (entry.table, batch.callers) {
-                (SumsTable::Callers, CallersKept::All) => {
-                    ("spill", shard(&entry.field), Some(spill(&entry.field)))
-                }
-                (SumsTable::Callers, CallersKept::Busiest) => {
-                    ("fold", shard(&entry.field), Some(suffix(SumsTable::Others).to_owned()))
-                }
-                (SumsTable::Names, _) => ("set", suffix(entry.table).to_owned(), None),
-                _ => ("add", suffix(entry.table).to_owned(), None),
-            };
-            let second = second.map_or(0, |suffix| keys.place(key(&suffix)));
-            additions.push(Addition { what, key: keys.place(key(&first)), second, entry });
-        }
+        let Plan { keys, groups } = self.plan(batch);
         let link = self.link.link(batch.period)?;
         let command = |call: &str, code: &str| {
             let mut command = Cmd::new();
-            command.arg(call).arg(code).arg(keys.all.len()).arg(&keys.all);
+            command.arg(call).arg(code).arg(keys.len()).arg(&keys);
             command.arg(&self.sidecar).arg(batch.number).arg(batch.life.as_millis().to_string());
             command.arg(SHARD_CALLERS_MAX).arg(SHARD_CALLERS_KEPT);
-            for Addition { what, key, second, entry } in &additions {
-                command.arg(*what).arg(*key).arg(*second).arg(&entry.field).arg(&entry.sums);
+            for Group { what, key, second, entries } in &groups {
+                command.arg(*what).arg(*key).arg(*second).arg(entries.len());
+                for entry in *entries {
+                    command.arg(&entry.field).arg(&entry.sums);
+                }
             }
             command
         };

@@ -13,6 +13,8 @@ mod tables;
 use std::fmt;
 use std::time::Duration;
 
+use crc::{CRC_32_ISCSI, Crc};
+
 use crate::store::StoreError;
 
 pub use file::FileSums;
@@ -20,6 +22,11 @@ pub use store::SumsStore;
 
 /// Maximum number of bytes of fields and sums that are read for an answer. They are not kept, so the bound is one of time.
 pub const READ_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Number of places of callers.
+pub const PLACES: u32 = 4_096;
+
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// A period: its kind as a letter, and its number since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,7 +85,14 @@ pub struct SumsBatch {
     /// Whether no batch follows for now: then a file is synced.
     pub is_last: bool,
     pub callers: CallersKept,
+    /// A field of a table is there once at most. A store adds callers faster if they are in the order of their [`place`].
     pub entries: Vec<SumsEntry>,
+}
+
+/// The place of a caller, below [`PLACES`]: a store may keep callers with the same or close places together.
+pub fn place(caller: &str) -> u32 {
+    let sum = CRC.checksum(caller.as_bytes());
+    sum % 64 * 64 + sum / 64 % 64
 }
 
 /// The result of adding a batch.
