@@ -288,9 +288,10 @@ impl Shard {
     pub(super) fn put(
         &mut self,
         position: &RecordPosition<'_>,
-        record: Record,
+        mut record: Record,
         now_ms: u64,
     ) -> u64 {
+        record.sweep_ms = record.expiry_ms().unwrap_or(u64::MAX);
         let mut evicted = 0;
         match (self.index(position), record.is_empty()) {
             (Some(index), false) => self.records[index] = record,
@@ -378,13 +379,12 @@ impl Shard {
             let Some((key, record)) = self.records.get_index(self.hand) else {
                 return;
             };
-            match record.expiry_ms() {
+            if record.sweep_ms <= now_ms {
                 // The last record moves into the gap and is checked next.
-                Some(end_ms) if end_ms <= now_ms => {
-                    note_removed(&mut self.journal, key, record);
-                    self.records.swap_remove_index(self.hand);
-                }
-                _ => self.hand += 1,
+                note_removed(&mut self.journal, key, record);
+                self.records.swap_remove_index(self.hand);
+            } else {
+                self.hand += 1;
             }
         }
         if self.records.len() < self.records.capacity() / 4 {

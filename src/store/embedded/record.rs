@@ -32,6 +32,9 @@ pub struct Record {
     pub states: SmallVec<[Entry; 1]>,
     /// What few records have.
     pub(super) extra: Option<Box<Extra>>,
+    /// [`Record::expiry_ms`] when it was stored, [`u64::MAX`] for never. So a sweep reads nothing else of a record, which would
+    /// be a cache miss or two.
+    pub(super) sweep_ms: u64,
 }
 
 /// The state of one limit.
