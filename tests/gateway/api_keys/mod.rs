@@ -1,6 +1,7 @@
 //! API keys through a real Envoy with ext_authz and the rate limit filter in one chain.
 
 mod addresses;
+mod asked;
 mod charged;
 pub mod checker;
 mod commands;
