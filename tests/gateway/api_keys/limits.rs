@@ -154,7 +154,9 @@ async fn own_limits_and_those_of_the_policy_are_charged_all_or_none() {
     let flags = cluster.as_ref().map(Cluster::flags);
     let stores = Store::every().into_iter().map(|store| (store, Vec::new()));
     for (store, flags) in stores.chain(flags.map(|flags| (Store::Embedded, flags))) {
-        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let patient = if flags.is_empty() { &[][..] } else { &["--store-deadline", "10s"] };
+        let flags: Vec<&str> =
+            flags.iter().map(String::as_str).chain(patient.iter().copied()).collect();
         let keeper = Keeper::start(&policy, &store, &flags).await;
         let checker = Checker::of(&keeper.tollgate, "192.0.2.1").await;
         let made = eventually("an API key is created", async || {
@@ -164,6 +166,13 @@ async fn own_limits_and_those_of_the_policy_are_charged_all_or_none() {
         });
         let made = made.await;
         let (key, id) = (made["api_key"].as_str().unwrap(), made["id"].as_str().unwrap());
+        for number in 0..20 {
+            // All masters of the cluster are connected, if callers and API keys of all slots pass.
+            let form = json!({ "caller": format!("other-{number}"), "limits": ["99/hour"] });
+            let (other, _) = keeper.create(&form).await;
+            let passes = async || (checker.status(&other).await == 200).then_some(());
+            eventually("the masters are connected", passes).await;
+        }
         let (other, other_id) =
             keeper.create(&json!({ "caller": "acme", "limits": ["9/hour"] })).await;
         for (key, status) in [(key, 200), (key, 200), (key, 429), (key, 429)] {
