@@ -1,6 +1,7 @@
 //! Failures of the file of sums: it is never lost, and never prevents a new one.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -135,6 +136,33 @@ async fn the_file_shrinks_each_day() {
     assert_eq!(sum(&file).await.as_deref(), Some("=a10"));
     drop(file);
     assert!(len() <= compacted * 11 / 10, "{compacted} bytes, {} after the next start", len());
+}
+
+/// Each round changes all of the file, which must not take its space a second time.
+#[tokio::test]
+async fn a_file_that_grows_takes_little_more_space_than_what_it_keeps() {
+    const CALLERS: u32 = 60_000;
+    const ROUND: u32 = 10_000;
+    let scene = Scene::new();
+    // A file has space for what it has not written yet, which takes none on the disk.
+    let len = || fs::metadata(scene.path()).unwrap().blocks() * 512;
+    let file = scene.open();
+    let mut most = 0;
+    for round in 0..CALLERS / ROUND {
+        let field = |caller: u32| format!("caller-{:010}", caller.wrapping_mul(0x9e37_79b1));
+        let entries = (round * ROUND..(round + 1) * ROUND).map(|caller| SumsEntry {
+            table: SumsTable::Callers,
+            field: field(caller),
+            sums: "AbCdEf=a1e1T54000".into(),
+        });
+        file.add(&SumsBatch { entries: entries.collect(), ..batch(u64::from(round) + 1) }).unwrap();
+        most = len().max(most);
+    }
+    drop(file);
+    drop(scene.open());
+    let kept = len();
+    assert!(most < kept * 3 / 2, "{most} bytes, {kept} after the next start");
+    assert!(kept < u64::from(CALLERS) * 75, "{kept} bytes");
 }
 
 #[tokio::test]

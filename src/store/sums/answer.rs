@@ -2,7 +2,8 @@
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::tables::{Field, SUMS, key, number_of};
+use super::packed::unpack;
+use super::tables::{SUMS, key, key_in, number_of};
 use super::{
     BytesRead, CallersAsked, SumsEntry, SumsError, SumsPeriod, SumsQuestion, SumsReader, SumsTable,
 };
@@ -42,8 +43,8 @@ pub fn read(
             reader.sums((*period, table), field, sums)
         };
         for caller in named {
-            if let Some(sums) = sums.get(key(*period, SumsTable::Callers, caller))?
-                && let full @ Err(_) = read(SumsTable::Callers, caller, sums.value())
+            if let Some(sums) = sums.get(key(*period, SumsTable::Callers, caller).as_slice())?
+                && let full @ Err(_) = read(SumsTable::Callers, caller, &unpack(sums.value()))
             {
                 return Ok(full);
             }
@@ -60,7 +61,7 @@ pub fn read(
 
 /// The fields of a table.
 pub fn fields(
-    sums: &impl ReadableTable<Field<'static>, &'static str>,
+    sums: &impl ReadableTable<&'static [u8], &'static [u8]>,
     period: SumsPeriod,
     table: SumsTable,
 ) -> Result<Vec<SumsEntry>, redb::Error> {
@@ -74,16 +75,17 @@ pub fn fields(
 
 /// Visits the fields of a table until an error of the visitor.
 fn visit(
-    sums: &impl ReadableTable<Field<'static>, &'static str>,
-    SumsPeriod { kind, number }: SumsPeriod,
+    sums: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    period: SumsPeriod,
     table: SumsTable,
     mut visit: impl FnMut(&str, &str) -> Result<(), SumsError>,
 ) -> Result<Result<(), SumsError>, redb::Error> {
-    let table = number_of(table);
-    let range = (kind, number, table, "")..(kind, number, table + 1, "");
-    for found in sums.range::<Field<'_>>(range)? {
-        let (field, sums) = found?;
-        let visited = visit(field.value().3, sums.value());
+    let first = key(period, table, "");
+    let end = key_in(period, number_of(table) + 1, "");
+    for found in sums.range::<&[u8]>(first.as_slice()..end.as_slice())? {
+        let (key, sums) = found?;
+        let field = key.value().get(first.len()..).unwrap_or_default();
+        let visited = visit(&String::from_utf8_lossy(field), &unpack(sums.value()));
         if visited.is_err() {
             return Ok(visited);
         }

@@ -1,22 +1,22 @@
 //! Sums in a database file of one process, without Redis.
 //!
 //! The batches of a round are one transaction, which is synced to the disk. So a crash loses the data after the last
-//! round, and never half of a round. After an error the file is closed, and opened again with growing pauses. Meanwhile
+//! round, and never half of a round. Of a large round, callers are moved to their places after it, in parts; a crash
+//! leaves the others to the next start. After an error the file is closed, and opened again with growing pauses. Meanwhile
 //! the round waits in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redb::{Database, ReadableTable, Table};
+use redb::Database;
 use tokio::task::spawn_blocking;
 
-use super::answer::{fields, read};
-use super::merge::{merge, rows_of, weight};
-use super::tables::{Field, NUMBERS, SUMS, TABLES, erase, key};
+use super::answer::read;
+use super::tables::{TABLES, add_waiting, erase};
+use super::write::write;
 use super::{
-    CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsError, SumsPeriod, SumsQuestion, SumsReader,
-    SumsTable,
+    SumsAdded, SumsBatch, SumsEntry, SumsError, SumsPeriod, SumsQuestion, SumsReader, SumsTable,
 };
 use crate::clock::{Backoff, Timestamp};
 use crate::lock::lock;
@@ -27,16 +27,6 @@ use crate::store::database_file::{self, Failure, Preparation, close, guarded};
 /// The pauses before the file is opened again.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-
-/// For periods with the busiest callers only: maximum number of callers, and the number that is kept.
-const CALLERS_MAX: u64 = 15_000;
-const CALLERS_KEPT: usize = 10_000;
-
-/// The name of the number of the last batch, with the process that wrote it.
-const LAST: &str = "last batch";
-
-/// The name of the number of a period's callers.
-const COUNT: u8 = u8::MAX;
 
 /// Sums in a file.
 #[derive(Clone, Debug)]
@@ -244,7 +234,16 @@ impl FileSums {
 
     fn try_open(&self, writer: &mut Writer, preparation: Preparation, now: Timestamp) {
         let path = self.path.display();
-        match database_file::open(&self.path, TABLES, preparation, now) {
+        let opened = database_file::open(&self.path, TABLES, preparation, now);
+        // A crash may have left sums that wait.
+        let opened = opened.and_then(|opened| match guarded(|| add_waiting(&opened.database)) {
+            Ok(()) => Ok(opened),
+            Err(failure) => {
+                close(opened);
+                Err(failure)
+            }
+        });
+        match opened {
             Ok(opened) => {
                 if let Some((renamed, reason)) = &opened.set_aside {
                     self.metrics.damaged.inc();
@@ -268,7 +267,10 @@ impl FileSums {
                         "the usage file can't be opened; usage is kept in memory until it can"
                     );
                 }
-                lock(&self.file).database = Err(reason);
+                let mut file = lock(&self.file);
+                file.database = Err(reason);
+                file.is_suspect |= matches!(failure, Failure::Damaged(_));
+                drop(file);
                 self.metrics.unavailable.set(1);
                 writer.pause(now);
             }
@@ -298,93 +300,6 @@ impl Writer {
         self.is_new &= batch.period.kind != 'd';
         if is_new { SumsAdded::First } else { SumsAdded::Later }
     }
-}
-
-/// Adds the batches of a round in one transaction, unless its last one is already in the file after an uncertain write.
-fn write(
-    database: &Database,
-    round: &[SumsBatch],
-    last: &SumsBatch,
-    is_uncertain: bool,
-) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut numbers = transaction.open_table(NUMBERS)?;
-        let known = numbers.insert(LAST, last.number)?.map(|known| known.value());
-        if is_uncertain && known == Some(last.number) {
-            return Ok(());
-        }
-        let mut sums = transaction.open_table(SUMS)?;
-        for batch in round.iter().chain([last]) {
-            expire(&mut sums, batch)?;
-            let mut callers = 0;
-            for entry in &batch.entries {
-                callers += add(&mut sums, batch.period, entry)?;
-            }
-            if batch.callers == CallersKept::Busiest && callers != 0 {
-                count(&mut sums, batch.period, callers)?;
-            }
-        }
-    }
-    Ok(transaction.commit()?)
-}
-
-/// Adds an entry. Returns 1 if it is a new caller.
-fn add(
-    sums: &mut Table<'_, Field<'static>, &'static str>,
-    period: SumsPeriod,
-    entry: &SumsEntry,
-) -> Result<u64, redb::Error> {
-    let key = key(period, entry.table, &entry.field);
-    let old = sums.get(key)?.map(|old| old.value().to_owned());
-    let new = match &old {
-        Some(old) if entry.table != SumsTable::Names => &merge(old, &entry.sums),
-        _ => &entry.sums,
-    };
-    sums.insert(key, new.as_str())?;
-    Ok(u64::from(entry.table == SumsTable::Callers && old.is_none()))
-}
-
-/// Counts new callers of a period, and sums all except the busiest if there are too many.
-fn count(
-    sums: &mut Table<'_, Field<'static>, &'static str>,
-    period: SumsPeriod,
-    new: u64,
-) -> Result<(), redb::Error> {
-    let count = (period.kind, period.number, COUNT, "");
-    let known = sums.get(count)?.and_then(|text| text.value().parse::<u64>().ok()).unwrap_or(0);
-    let mut callers = known + new;
-    if CALLERS_MAX < callers {
-        let mut all = fields(sums, period, SumsTable::Callers)?;
-        all.sort_by_cached_key(|entry| std::cmp::Reverse(weight(&entry.sums)));
-        callers = 0;
-        for (rank, entry) in all.into_iter().enumerate() {
-            if rank < CALLERS_KEPT {
-                callers += 1;
-                continue;
-            }
-            sums.remove(key(period, SumsTable::Callers, &entry.field))?;
-            for (name, row) in rows_of(&entry.sums) {
-                let (table, field) = (SumsTable::Others, name.to_owned());
-                add(sums, period, &SumsEntry { table, field, sums: format!("={row}") })?;
-            }
-        }
-    }
-    sums.insert(count, callers.to_string().as_str())?;
-    Ok(())
-}
-
-/// Deletes expired periods when a new one begins.
-fn expire(
-    sums: &mut Table<'_, Field<'static>, &'static str>,
-    batch: &SumsBatch,
-) -> Result<(), redb::Error> {
-    let SumsPeriod { kind, .. } = batch.period;
-    let old = (kind, 0, 0, "")..(kind, batch.oldest, 0, "");
-    if sums.range::<Field<'_>>(old.clone())?.next().is_some() {
-        sums.retain_in::<Field<'_>, _>(old, |_, _| false)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -47,7 +47,8 @@ pub fn weight(text: &str) -> u64 {
     all.filter(|(letter, _)| *letter == 'a').map(|(_, sum)| sum).sum()
 }
 
-fn sums_of(text: &str) -> impl Iterator<Item = (char, u64)> {
+/// The sums of a name, by their letters.
+pub fn sums_of(text: &str) -> impl Iterator<Item = (char, u64)> {
     let numbered = text.split_inclusive(|character: char| character.is_ascii_alphabetic());
     let letters = text.chars().filter(char::is_ascii_alphabetic);
     let digits = numbered.skip(1).map(|part| part.trim_end_matches(|c: char| !c.is_ascii_digit()));

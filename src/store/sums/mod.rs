@@ -7,8 +7,10 @@
 mod answer;
 mod file;
 mod merge;
+mod packed;
 mod store;
 mod tables;
+mod write;
 
 use std::fmt;
 use std::time::Duration;
