@@ -58,7 +58,9 @@ impl fmt::Debug for Pulse {
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
+    use tokio::sync::watch;
     use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::service::interceptor::InterceptedService;
     use tonic::transport::{Endpoint, Server};
 
     use super::*;
@@ -69,6 +71,11 @@ mod tests {
         let address = format!("http://{}", listener.local_addr().unwrap());
         // It knows no service of this name.
         let (_, health) = tonic_health::server::health_reporter();
+        let (asked, mut times_asked) = watch::channel(0);
+        let health = InterceptedService::new(health, move |request| {
+            asked.send_modify(|times| *times += 1);
+            Ok(request)
+        });
         let incoming = TcpListenerStream::new(listener);
         let serving =
             tokio::spawn(Server::builder().add_service(health).serve_with_incoming(incoming));
@@ -80,7 +87,10 @@ mod tests {
         let times =
             PulseTimes { interval: Duration::from_millis(1), timeout: Duration::from_secs(60) };
         let mut pulse = Pulse::new(channel, times);
-        assert!(timeout(Duration::from_millis(200), pulse.stopped()).await.is_err());
+        tokio::select! {
+            () = pulse.stopped() => panic!("an error is an answer"),
+            asked = times_asked.wait_for(|times| 10 < *times) => drop(asked.unwrap()),
+        }
         serving.abort();
     }
 }
