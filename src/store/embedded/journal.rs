@@ -49,10 +49,15 @@ impl Journal {
         self.keys.is_empty() && !self.is_full
     }
 
+    /// Takes the changed keys; none if there are too many, which [`Journal::take`] tells.
+    pub fn take_keys(&mut self) -> IndexSet<Key, RandomState> {
+        let hasher = self.keys.hasher().clone();
+        mem::replace(&mut self.keys, IndexSet::with_hasher(hasher))
+    }
+
     /// Takes what has changed.
     pub fn take(&mut self) -> Changed {
-        let hasher = self.keys.hasher().clone();
-        let keys = mem::replace(&mut self.keys, IndexSet::with_hasher(hasher));
+        let keys = self.take_keys();
         if mem::take(&mut self.is_full) { Changed::All } else { Changed::Keys(keys) }
     }
 }

@@ -2,9 +2,12 @@
 //! restart.
 //!
 //! Each shard notes which records have changed. Once in a while they are encoded, a few with each lock, so no request waits
-//! for long, and written while no lock is held.
+//! for long, and written while no lock is held. What is written is the state of one instant.
 
 use std::sync::Mutex;
+
+use foldhash::fast::RandomState;
+use indexmap::IndexSet;
 
 use super::durability::Durability;
 use super::journal::{Changed, Journal};
@@ -20,6 +23,9 @@ use crate::store::Batch;
 
 /// Records that are encoded with one lock.
 const ENCODED_AT_ONCE: usize = 64;
+
+/// Maximum number of rounds before the last one, however many records change meanwhile.
+const ROUNDS_MAX: usize = 8;
 
 /// Where changed records go.
 pub trait RecordSink {
@@ -57,6 +63,9 @@ impl Memory {
 
     /// Writes what has changed since the last call, or everything. After an error everything has to be written.
     ///
+    /// A charge may change several records, in any shards, and the sink gets all of them or none. So records that change while
+    /// others are written follow in a next round, which is shorter, and the last few are taken while no shard can change.
+    ///
     /// # Errors
     /// Those of the sink.
     pub fn write_changes<S: RecordSink>(&self, all: bool, sink: &mut S) -> Result<(), S::Error> {
@@ -67,36 +76,31 @@ impl Memory {
         if all {
             sink.clear()?;
         }
-        let mut encoded = Encoded::default();
         for (shard, changed) in self.shards.iter().zip(changes) {
             match changed {
-                Changed::Keys(keys) if !all => {
-                    let keys: Vec<Key> = keys.into_iter().collect();
-                    for keys in keys.chunks(ENCODED_AT_ONCE) {
-                        {
-                            let shard = lock(shard);
-                            keys.iter().for_each(|key| encoded.add(key, shard.records.get(key)));
-                        }
-                        encoded.write(sink)?;
-                    }
-                }
-                _ => {
-                    // From the end on: where a record is removed meanwhile, the last one comes to stand, which was written.
-                    let mut end = lock(shard).records.len();
-                    while end != 0 {
-                        {
-                            let shard = lock(shard);
-                            let from = end.saturating_sub(ENCODED_AT_ONCE);
-                            let records = (from..end).filter_map(|at| shard.records.get_index(at));
-                            records.for_each(|(key, record)| encoded.add(key, Some(record)));
-                            end = from;
-                        }
-                        encoded.write(sink)?;
-                    }
-                }
+                Changed::Keys(keys) if !all => write_keys(shard, &keys, sink)?,
+                _ => write_all(shard, sink)?,
             }
         }
-        Ok(())
+        for _ in 0..ROUNDS_MAX {
+            let mut count = 0;
+            for shard in &self.shards {
+                let keys = take_keys(&mut lock(shard));
+                count += keys.len();
+                write_keys(shard, &keys, sink)?;
+            }
+            if count <= ENCODED_AT_ONCE {
+                break;
+            }
+        }
+        let mut encoded = Encoded::default();
+        let mut shards: Vec<_> = self.shards.iter().map(lock).collect();
+        for shard in &mut shards {
+            let keys = take_keys(shard);
+            keys.iter().for_each(|key| encoded.add(key, shard.records.get(key)));
+        }
+        drop(shards);
+        encoded.write(sink)
     }
 
     /// Takes a record back from a file. If its key has been charged meanwhile, both are added up. False: it has expired.
@@ -114,6 +118,48 @@ impl Memory {
         self.count_evicted(evicted);
         true
     }
+}
+
+/// The keys that have changed in a shard since they were taken last.
+fn take_keys(shard: &mut Shard) -> IndexSet<Key, RandomState> {
+    shard.journal.as_mut().map(|journal| journal.take_keys()).unwrap_or_default()
+}
+
+/// Writes the records under keys of a shard, a few with each lock.
+fn write_keys<S: RecordSink>(
+    shard: &Mutex<Shard>,
+    keys: &IndexSet<Key, RandomState>,
+    sink: &mut S,
+) -> Result<(), S::Error> {
+    let mut encoded = Encoded::default();
+    let mut keys = keys.iter().peekable();
+    while keys.peek().is_some() {
+        {
+            let shard = lock(shard);
+            let some = keys.by_ref().take(ENCODED_AT_ONCE);
+            some.for_each(|key| encoded.add(key, shard.records.get(key)));
+        }
+        encoded.write(sink)?;
+    }
+    Ok(())
+}
+
+/// Writes all records of a shard, a few with each lock.
+fn write_all<S: RecordSink>(shard: &Mutex<Shard>, sink: &mut S) -> Result<(), S::Error> {
+    let mut encoded = Encoded::default();
+    // From the end on: where a record is removed meanwhile, the last one comes to stand, which was written.
+    let mut end = lock(shard).records.len();
+    while end != 0 {
+        {
+            let shard = lock(shard);
+            let from = end.saturating_sub(ENCODED_AT_ONCE);
+            let records = (from..end).filter_map(|at| shard.records.get_index(at));
+            records.for_each(|(key, record)| encoded.add(key, Some(record)));
+            end = from;
+        }
+        encoded.write(sink)?;
+    }
+    Ok(())
 }
 
 impl Batch {
@@ -226,5 +272,93 @@ impl Encoded {
     fn write<S: RecordSink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
         let mut records = self.records.drain(..);
         records.try_for_each(|(key, bytes)| sink.write(&key, bytes.as_deref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use super::super::limit_code::Limits;
+    use super::super::record_code::decode;
+    use super::*;
+    use crate::limit::{Algorithm, Fixed, Limit};
+    use crate::store::Charge;
+
+    const AT: Timestamp = Timestamp::from_ms(1_750_000_000_000);
+    const DAY_MS: u64 = 86_400_000;
+    const PAIRS: usize = 400;
+
+    /// A file for records, while the store goes on.
+    struct Busy<'m> {
+        memory: &'m Memory,
+        limit: Arc<Limit>,
+        records: HashMap<String, Vec<u8>>,
+        /// Charges that are made between the writes.
+        left: usize,
+    }
+
+    fn key(side: char, pair: usize) -> Key {
+        let mut key = Key::of_domain("d");
+        key.push_value("name", &format!("{side}{pair}"));
+        key
+    }
+
+    fn charge(memory: &Memory, limit: &Arc<Limit>, pair: usize) {
+        let mut batch = Batch::default();
+        for side in ['a', 'b'] {
+            let index = batch.key_index(key(side, pair));
+            batch.charges.push(Charge::plain(index, limit.clone(), Hits::Spend(1)));
+        }
+        assert!(memory.charge_at(&batch, AT).admitted);
+    }
+
+    impl Busy<'_> {
+        fn used(&self, side: char, pair: usize) -> u64 {
+            let key = key(side, pair);
+            let Some(bytes) = self.records.get(key.as_str()) else { return 0 };
+            let record = decode(key.as_str(), bytes, &mut Limits::default()).unwrap();
+            self.limit.used(&record.states[0].state, AT)
+        }
+    }
+
+    impl RecordSink for Busy<'_> {
+        type Error = Infallible;
+
+        fn clear(&mut self) -> Result<(), Infallible> {
+            self.records.clear();
+            Ok(())
+        }
+
+        fn write(&mut self, key: &Key, bytes: Option<&[u8]>) -> Result<(), Infallible> {
+            if let Some(left) = self.left.checked_sub(1) {
+                self.left = left;
+                charge(self.memory, &self.limit, left % PAIRS);
+            }
+            match bytes {
+                Some(bytes) => self.records.insert(key.as_str().to_owned(), bytes.to_owned()),
+                None => self.records.remove(key.as_str()),
+            };
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_charge_of_several_records_is_written_whole_or_not_at_all() {
+        let memory = Memory::new(1 << 20).keeping();
+        let limit = Arc::new(Limit::new(1_000_000, Algorithm::Fixed(Fixed::new(DAY_MS))));
+        (0..PAIRS).for_each(|pair| charge(&memory, &limit, pair));
+        let mut sink = Busy { memory: &memory, limit, records: HashMap::new(), left: 0 };
+        // Some with a few changes meanwhile, and some with one at each write.
+        for (all, charges) in [(true, 300), (false, 50), (false, 100_000), (true, 100_000)] {
+            sink.left = charges;
+            memory.write_changes(all, &mut sink).unwrap();
+            let written = (0..PAIRS).map(|pair| sink.used('a', pair));
+            let expected: Vec<u64> = (0..PAIRS).map(|pair| sink.used('b', pair)).collect();
+            assert_eq!(written.collect::<Vec<_>>(), expected, "{all}, {charges}");
+            (0..PAIRS).for_each(|pair| charge(&memory, &sink.limit, pair));
+        }
     }
 }
