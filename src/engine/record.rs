@@ -187,11 +187,12 @@ impl DecisionRecord {
         self.rare.as_ref()?.refusal.as_ref()
     }
 
-    /// What it costs, if a price applies to it: nothing of it unless it passed.
+    /// What it costs, if a price applies to it: nothing of it unless it passed, or settled a reservation all the same.
     pub fn spend(&self) -> Option<Spend<'_>> {
         let (priced, prices) = (self.price?, self.names.as_ref()?.prices.as_deref()?);
         let line = prices.lines.get(usize::from(priced.line))?;
-        let passed = self.code == Code::Ok;
+        let is_settled = !self.is_request && self.charges.iter().any(|charge| charge.counted);
+        let passed = self.code == Code::Ok || is_settled;
         let cost = if passed { line.cost(u64::from(priced.units)) } else { 0 };
         let (spent, given_back) = if priced.gives_back { (0, cost) } else { (cost, 0) };
         Some(Spend {

@@ -296,6 +296,26 @@ descriptors:
     }
 
     #[tokio::test]
+    async fn a_settlement_that_another_limit_refuses_is_summed() {
+        let counted = Counted::new(POLICY);
+        counted.bench.ask_for(&["user=ann"]).await;
+        counted.bench.ask_for(&["user=ann"]).await;
+        counted.bench.ask_for(&["shared=x", "user=ann"]).await;
+        let refused = counted.drained().pop().unwrap();
+        let settled = edited(&refused, |record| {
+            record.is_request = false;
+            record.charges[0].counted = true;
+        });
+        counted.usage.add(&[settled], counted.now());
+        let limits = counted.sum(&query(View::Limits, Granularity::Hour, &[Dimension::Limit]));
+        let [(shared, total)] = &limits[..] else { panic!("{limits:?}") };
+        assert_eq!((&**shared, total.counts.requests, total.counts.hits_spent), ("shared", 0, 1));
+        for view in [View::Requests, View::Denials] {
+            assert_eq!(counted.sum(&query(view, Granularity::Hour, &[])), []);
+        }
+    }
+
+    #[tokio::test]
     async fn a_request_counts_in_the_hour_and_the_day_that_it_was_decided_in() {
         let counted = Counted::new(POLICY);
         let midnight = Granularity::Day.end(START);

@@ -21,8 +21,9 @@ pub fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; PARTS]> {
         (Code::OverLimit, reason) => Outcome::Refused(reason.unwrap_or_default()),
         (Code::Unavailable, _) => Outcome::Error,
     };
-    if !record.is_request && record.code != Code::Ok {
-        // A step of a reservation that was refused has changed nothing.
+    let is_refused_step = !record.is_request && record.code != Code::Ok;
+    if is_refused_step && !record.charges.iter().any(|charge| charge.counted) {
+        // It has changed nothing.
         return SmallVec::new();
     }
     let (domain, tier) = (record.domain(), record.tier());
@@ -42,14 +43,15 @@ pub fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; PARTS]> {
         false => Counts::default(),
     };
 
-    let mut parts = SmallVec::new();
+    let mut parts = SmallVec::<[Part<'_>; PARTS]>::new();
     let shadow_refused = record.charges.iter().any(is_shadow_refused);
     parts.push((series(Subject::Request, outcome), request(shadow_refused)));
     if let Some(spend) = spend.filter(|spend| spend.spent != 0 || spend.given_back != 0) {
         let (hits_spent, hits_given_back) = (spend.spent, spend.given_back);
         let counts = Counts { requests: 1, hits_spent, hits_given_back, ..Counts::default() };
         let subject = Subject::Spend { currency: spend.currency, kind: spend.kind };
-        parts.push((series(subject, outcome), counts));
+        // Only a settlement costs something although its request was refused: by a limit that had nothing held.
+        parts.push((series(subject, Outcome::Allowed), counts));
     }
     let mut limits: SmallVec<[_; 4]> = record.limits().collect();
     if limits.is_empty() && record.code == Code::OverLimit {
@@ -70,7 +72,9 @@ pub fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; PARTS]> {
         charges.for_each(|charge| add_hits(&mut counts, record.code, charge));
         parts.push((series(Subject::Limit(label), outcome), counts));
     }
-    if !record.is_request {
+    if is_refused_step {
+        parts.retain(|(_, counts)| counts.hits_spent != 0 || counts.hits_given_back != 0);
+    } else if !record.is_request {
         parts.retain(|(_, counts)| *counts != Counts::default());
     }
     parts

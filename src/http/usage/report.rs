@@ -27,7 +27,7 @@ use crate::printable;
 use crate::usage::{Dimension, Granularity, Group, SpendTotal, Total, UsageQuery, View};
 
 /// The columns of sums in CSV, behind those of names, and before `refused_by_` and each reason.
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "requests",
     "allowed",
     "refused",
@@ -39,6 +39,7 @@ const COLUMNS: [&str; 11] = [
     "hits_spent",
     "hits_refused",
     "hits_given_back",
+    "hits_shadow_refused",
 ];
 
 /// Further columns, if policies have prices.
@@ -263,6 +264,7 @@ fn sums(total: &Total) -> [u64; COLUMNS.len()] {
         counts.hits_spent,
         counts.hits_refused,
         counts.hits_given_back,
+        counts.hits_shadow_refused,
     ]
 }
 
