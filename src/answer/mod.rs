@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use crate::engine::{ChargeDecision, Code, Verdict};
 use crate::store::INLINE_CAP;
 
+pub use headers::push_retry_after;
 pub use status::{Status, StatusLimit};
 
 /// The answer to a request.
@@ -59,7 +60,7 @@ pub fn render(verdict: &Verdict<'_>) -> Answer {
         let limits = if settings.all_limits { reported.as_slice() } else { &[tightest] };
         headers::push_limits(&mut response_headers, settings, tightest, limits);
         if refused && settings.retry_after {
-            headers::push_retry_after(&mut response_headers, verdict.wait());
+            push_retry_after(&mut response_headers, verdict.wait());
         }
     }
     if settings.quota_warning {

@@ -28,14 +28,12 @@ impl Engine {
         Some(self.preview(snapshot, &request).await)
     }
 
-    /// Removes the counters of an API key's own limits, which would stay for ever if one never resets.
+    /// Removes the counters of an API key's own limits, also of those that it had before: one that never resets would stay for
+    /// ever.
     ///
     /// # Errors
     /// If Redis does not answer as expected.
     pub async fn remove_api_key_limits(&self, record: &ApiKeyRecord) -> Result<(), StoreError> {
-        if record.key.limits.is_empty() {
-            return Ok(());
-        }
         self.store().remove(&Key::of_api_key(&record.id)).await
     }
 }

@@ -57,8 +57,10 @@ pub fn render(format: Format, answer: &Value, question: &Question) -> String {
 
 /// The items of a list, or the limits of a refusal or of a provider.
 fn items(answer: &Value) -> Option<&Vec<Value>> {
+    // Those of an API key are texts: a part of one thing.
+    let are_rows = |limits: &&Value| limits.get(0).is_none_or(Value::is_object);
     let limits = || answer.pointer("/refusal/limits").or_else(|| answer.get("limits"));
-    answer.get("items").or_else(limits)?.as_array()
+    answer.get("items").or_else(|| limits().filter(are_rows))?.as_array()
 }
 
 fn yaml(answer: &Value) -> String {
@@ -99,6 +101,15 @@ mod tests {
         assert!(yaml.contains("spent: 7"), "{yaml}");
         let table = render(Format::Table, &answer, &question);
         assert!(table.contains("SPENT") && table.contains("a,\"b\""), "{table}");
+    }
+
+    #[test]
+    fn an_api_key_with_limits_of_its_own_is_one_thing() {
+        let answer = json!({ "api_key": "shop_1", "limits": ["2/minute"] });
+        for format in [Format::Table, Format::Csv, Format::Yaml] {
+            let text = render(format, &answer, &Question::default());
+            assert!(text.contains("shop_1") && text.contains("2/minute"), "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use tonic::Status;
 
 use super::write::{overwrite, status};
-use crate::answer::{Answer, protocol, render};
+use crate::answer::{Answer, protocol, push_retry_after, render};
 use crate::engine::{
     ApiKeyGrant, BroughtLimits, Descriptor, Engine, HitsSource, Request, Snapshot,
 };
@@ -23,6 +23,13 @@ const KEY_ID: &str = "key_id";
 const STATUS: u32 = 429;
 const BODY: &str = "the limit of the API key or of its caller is reached";
 
+/// The answer to a charge.
+pub struct Charged {
+    pub answer: Answer,
+    /// Time until the same request would pass.
+    pub wait: Option<Duration>,
+}
+
 /// Charges one hit, in one step: for the descriptors `[CALLER=caller, TIER=tier]` and `[key_id=ID]` if the policy charges them in
 /// the check, and for the limits of the API key itself. None if there is nothing to charge.
 ///
@@ -33,7 +40,7 @@ pub async fn charge(
     snapshot: &Snapshot,
     (domain, policy): (&Domain, &ApiKeyPolicy),
     grant: &ApiKeyGrant<'_>,
-) -> Result<Option<Answer>, Status> {
+) -> Result<Option<Charged>, Status> {
     let record = &grant.record;
     if !policy.charges && record.key.limits.is_empty() {
         return Ok(None);
@@ -55,7 +62,8 @@ pub async fn charge(
     let request = Request::try_new(&domain.name, descriptors);
     let request = request.map_err(|error| Status::invalid_argument(error.to_string()))?;
     let request = if policy.charges { request } else { request.counted_later() };
-    Ok(Some(render(&engine.check(snapshot, &request).await)))
+    let verdict = engine.check(snapshot, &request).await;
+    Ok(Some(Charged { answer: render(&verdict), wait: verdict.wait() }))
 }
 
 /// A descriptor with one hit.
@@ -76,17 +84,16 @@ pub fn with_headers(mut response: CheckResponse, charged: &Answer) -> CheckRespo
     response
 }
 
-/// The answer for a request beyond a limit.
-pub fn over_limit(charged: Answer) -> CheckResponse {
-    let waits = charged.statuses.iter().filter_map(|status| status.reset);
-    let wait = waits.max().map(|wait: Duration| protocol::whole_seconds(wait).max(1));
-    let is_said = charged.response_headers.iter().any(|(name, _)| name == "retry-after");
-    let said = charged.response_headers.iter().map(|(name, value)| overwrite(name, value));
-    let wait = wait.filter(|_| !is_said).map(|wait| overwrite("retry-after", &wait.to_string()));
-    let body = String::from_utf8(charged.body).unwrap_or_default();
+/// The answer for a request beyond a limit: when to retry is also said where the policy does not ask for it.
+pub fn over_limit(Charged { answer, wait }: Charged) -> CheckResponse {
+    let mut headers = answer.response_headers;
+    if headers.iter().all(|(name, _)| name != "retry-after") {
+        push_retry_after(&mut headers, wait);
+    }
+    let body = String::from_utf8(answer.body).unwrap_or_default();
     let denied = DeniedHttpResponse {
         status: Some(HttpStatus { code: STATUS.cast_signed() }),
-        headers: said.chain(wait).collect(),
+        headers: headers.iter().map(|(name, value)| overwrite(name, value)).collect(),
         body: if body.is_empty() { BODY.to_owned() } else { body },
     };
     CheckResponse {

@@ -121,8 +121,8 @@ impl Method {
         // Boxed, because it is large, and most API keys have nothing to charge.
         let charged = Box::pin(charge::charge(&self.engine, snapshot, (domain, policy), grant));
         let Some(charged) = charged.await? else { return Ok((GRANTED, granted())) };
-        Ok(match charged.code {
-            Code::Ok => (GRANTED, charge::with_headers(granted(), &charged)),
+        Ok(match charged.answer.code {
+            Code::Ok => (GRANTED, charge::with_headers(granted(), &charged.answer)),
             Code::OverLimit => (OVER_LIMIT, charge::over_limit(charged)),
             Code::Unavailable => {
                 let refusal = ApiKeyRefusal::Unavailable;

@@ -23,6 +23,10 @@ async fn a_check_charges_the_limits_of_the_caller_and_of_the_api_key() {
         let first = get(&key).await;
         assert_eq!((first.status, &first.json()["x-caller"]), (200, &json!("acme")));
         assert!(first.header("ratelimit").contains("r=2"), "{:?}", first.headers);
+        // Its own limit never has a hit, whatever the caller's has in use.
+        let (never, _) = keeper.create(&json!({ "caller": "acme", "limits": ["0/total"] })).await;
+        let refused = get(&never).await;
+        assert_eq!((refused.status, refused.headers.get("retry-after")), (429, None));
         for (key, status) in [(&other, 200), (&key, 200), (&key, 429), (&other, 429)] {
             assert_eq!(get(key).await.status, status);
         }

@@ -103,9 +103,14 @@ async fn the_counters_of_an_api_key_end_with_it_or_with_its_caller() {
     let form = json!({ "caller": "acme", "limits": ["5/total"] });
     let ((one, one_id), (other, other_id)) =
         (keeper.create(&form).await, keeper.create(&form).await);
-    for key in [&one, &other] {
+    let (former, former_id) = keeper.create(&form).await;
+    for key in [&one, &other, &former] {
         assert_eq!(checker.status(key).await, 200);
     }
+    let none = json!({ "limits": [] });
+    assert_eq!(keeper.call("PATCH", &format!("/{former_id}"), &none).await.status, 200);
+    assert_eq!(keeper.call("DELETE", &format!("/{former_id}"), &Value::Null).await.status, 204);
+    assert!(!has_counters(&former_id));
     assert!(has_counters(&one_id) && has_counters(&other_id));
     assert_eq!(keeper.call("DELETE", &format!("/{one_id}"), &Value::Null).await.status, 204);
     assert!(!has_counters(&one_id) && has_counters(&other_id));
