@@ -30,8 +30,7 @@ const STORED_DAYS: u32 = 2;
 /// The day on which a sidecar is replaced.
 const REPLACED_ON: u32 = 15;
 
-/// The time by the real clock in which a sidecar ends the refusals that it keeps, and takes what was decided into its sums: those
-/// that are not taken before the clock is set count in the next hour.
+/// The time by the real clock in which a sidecar ends the refusals that it keeps.
 const SETTLED: Duration = Duration::from_millis(250);
 
 /// Sidecars whose sockets have names that stay.
@@ -166,6 +165,8 @@ async fn play(stage: Stage) {
         }
         for hour in HOURS {
             sleep(SETTLED).await;
+            // What is not summed before the clock is set counts in the next hour.
+            stored(&stage, &sidecars[0], truth.count()).await;
             set(&stage.clock, day, hour);
             for sidecar in &sidecars[..if day == REPLACED_ON { 1 } else { sidecars.len() }] {
                 noticed(sidecar).await;
