@@ -29,12 +29,11 @@ impl<'v> Verdict<'v> {
 }
 
 impl ChargeDecision<'_> {
-    /// The hits that a request takes that passes, or that come back: no more than the limit had in use.
+    /// The hits that count of a request that passes, or that come back: no more than the limit had in use.
     pub fn taken(&self) -> Hits {
         let clipped = self.decision.clipped;
         match self.hits {
-            Hits::Spend(hits) if self.is_partial => Hits::Spend(hits.saturating_sub(clipped)),
-            Hits::Spend(_) => self.hits,
+            Hits::Spend(hits) => Hits::Spend(hits.saturating_sub(clipped)),
             Hits::GiveBack(_) => Hits::GiveBack(self.hits.amount().saturating_sub(clipped)),
         }
     }

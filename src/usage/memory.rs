@@ -281,6 +281,22 @@ descriptors:
     }
 
     #[tokio::test]
+    async fn hits_that_an_overdraft_clips_are_not_spent() {
+        let policy = "
+domain: d
+descriptors: [{ key: shared, limits: [{ name: shared, rate: 10/day, overdraft: clip }] }]";
+        let counted = Counted::new(policy);
+        for _ in 0..3 {
+            let mut one = descriptor("shared=x");
+            one.hits = Hits::Spend(7);
+            counted.bench.ask(vec![one]).await;
+        }
+        counted.usage.add(&counted.drained(), counted.now());
+        let Total { counts, .. } = counted.total(&query(View::Limits, Granularity::Hour, &[]));
+        assert_eq!((counts.requests, counts.hits_spent), (3, 10));
+    }
+
+    #[tokio::test]
     async fn a_refused_step_of_a_reservation_is_in_no_sum() {
         let counted = Counted::new(POLICY);
         counted.bench.ask_for(&["shared=x", "user=ann"]).await;
