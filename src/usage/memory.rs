@@ -313,7 +313,8 @@ descriptors: [{ key: shared, limits: [{ name: shared, rate: 10/day, overdraft: c
 
     #[tokio::test]
     async fn a_settlement_that_another_limit_refuses_is_summed() {
-        let counted = Counted::new(POLICY);
+        let priced = format!("{POLICY}\nprices: [{{ price: 2 EUR, per: 1 }}]");
+        let counted = Counted::new(&priced);
         counted.bench.ask_for(&["user=ann"]).await;
         counted.bench.ask_for(&["user=ann"]).await;
         counted.bench.ask_for(&["shared=x", "user=ann"]).await;
@@ -326,9 +327,10 @@ descriptors: [{ key: shared, limits: [{ name: shared, rate: 10/day, overdraft: c
         let limits = counted.sum(&query(View::Limits, Granularity::Hour, &[Dimension::Limit]));
         let [(shared, total)] = &limits[..] else { panic!("{limits:?}") };
         assert_eq!((&**shared, total.counts.requests, total.counts.hits_spent), ("shared", 0, 1));
-        for view in [View::Requests, View::Denials] {
-            assert_eq!(counted.sum(&query(view, Granularity::Hour, &[])), []);
-        }
+        assert_eq!(counted.sum(&query(View::Denials, Granularity::Hour, &[])), []);
+        let costs = query(View::Requests, Granularity::Hour, &[]);
+        let all = counted.total(&UsageQuery { currency: Some("EUR".to_owned()), ..costs });
+        assert_eq!((all.counts.requests, all.refused, all.spend.spent), (0, 0, 2_000_000));
     }
 
     #[tokio::test]

@@ -185,6 +185,15 @@ async fn every_key_expires_by_itself() {
 async fn a_day_keeps_every_caller_and_an_hour_the_busiest() {
     for kept in every().await {
         check_callers(&kept.sums).await;
+        let Some((server, _)) = &kept.redis else { continue };
+        // Small enough for Redis to pack them, and for a fold of one to be short.
+        let mut raw = server.raw().await;
+        for number in 0..64 {
+            for period in [DAY, HOUR] {
+                let len: u64 = query(&mut raw, &format!("HLEN tgu1{{{period}}}c{number}"));
+                assert!((1..=240).contains(&len), "{period}, {number}: {len}");
+            }
+        }
     }
 }
 
