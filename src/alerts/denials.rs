@@ -1,64 +1,61 @@
 //! Counts the refused requests of each caller over a time, for one rule.
 //!
 //! Each caller has a few slots of time, so a count may include a tenth of the time more. The number of callers is bounded:
-//! if there are more, the count of the caller that was refused longest ago is dropped.
+//! if there are more, those with the fewest refused requests give way.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use compact_str::CompactString;
+
+use super::abuse::{Places, Ranked, SLOTS, Slots, slot};
 use super::conditions::Seen;
 use super::labels::Labels;
 use crate::clock::Timestamp;
 use crate::engine::{Code, DecisionRecord};
 use crate::policy::AlertRule;
 
-/// Slots of the time of a rule.
-const SLOTS: u64 = 10;
-
 /// Maximum number of callers that are counted.
 const CALLERS_MAX: usize = 10_000;
 
 /// Refused requests by domain and caller.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DenialCounts {
-    callers: BTreeMap<(Box<str>, Box<str>), Slots>,
+    callers: Places<(CompactString, CompactString), Slots>,
+    over: Duration,
 }
 
-/// The counts of one caller: the number of a slot and its count, oldest first.
-#[derive(Debug, Default)]
-struct Slots(Vec<(u64, u64)>);
+impl Ranked for Slots {
+    fn rank(&self) -> (u64, u64) {
+        (self.sum(), self.last())
+    }
+}
 
 impl DenialCounts {
+    /// Nothing is counted yet.
+    pub fn new(rule: &AlertRule) -> Self {
+        Self { callers: Places::new(CALLERS_MAX), over: rule.over }
+    }
+
     /// Counts a record if it is a refusal of the rule.
     pub fn add(&mut self, rule: &AlertRule, record: &DecisionRecord) {
         if record.code != Code::OverLimit || rule.filter.excludes(record.domain(), record.tier()) {
             return;
         }
-        let (Some(domain), Some(caller)) = (record.domain(), record.caller.as_deref()) else {
-            return;
-        };
-        let slot = slot(rule.over, record.at);
-        let key = (domain.into(), caller.into());
-        if !self.callers.contains_key(&key) && CALLERS_MAX <= self.callers.len() {
-            self.make_place();
+        if let (Some(domain), Some(caller)) = (record.domain(), record.caller.clone()) {
+            let slot = slot(self.over, record.at);
+            self.callers.value((domain.into(), caller)).add(slot, 1);
         }
-        self.callers.entry(key).or_default().add(slot);
     }
 
     /// The counts now, of callers for whom the rule may fire.
     pub fn seen(&mut self, rule: &AlertRule, now: Timestamp) -> Vec<Seen> {
-        let oldest = slot(rule.over, now).saturating_sub(SLOTS);
-        self.callers.retain(|_, slots| {
-            slots.0.retain(|(slot, _)| oldest < *slot);
-            !slots.0.is_empty()
-        });
-        let one = |((domain, caller), slots): (&(Box<str>, Box<str>), &Slots)| {
-            let count: u64 = slots.0.iter().map(|(_, count)| count).sum();
-            let labels = Labels::new().with("domain", Some(domain)).with("caller", Some(caller));
-            Seen { labels, value: count as f64 }
+        let oldest = slot(self.over, now).saturating_sub(SLOTS);
+        self.callers.retain(|_, slots| slots.forget(oldest));
+        let one = |((domain, caller), slots): (&(CompactString, CompactString), &Slots)| Seen {
+            labels: Labels::new().with("domain", Some(domain)).with("caller", Some(caller)),
+            value: slots.sum() as f64,
         };
-        let least = rule.bounds.filter(|bounds| bounds.is_above).map(|bounds| bounds.clears);
-        let may_fire = |seen: &Seen| least.is_none_or(|least| least < seen.value);
+        let may_fire = |seen: &Seen| rule.may_fire(seen.value);
         self.callers.iter().map(one).filter(may_fire).collect()
     }
 
@@ -66,36 +63,11 @@ impl DenialCounts {
     pub fn erase(&mut self, is_erased: &dyn Fn(&str) -> bool) {
         self.callers.retain(|(_, known), _| !is_erased(known));
     }
-
-    fn make_place(&mut self) {
-        let last = |slots: &Slots| slots.0.last().map_or(0, |(slot, _)| *slot);
-        let oldest = self.callers.iter().min_by_key(|(_, slots)| last(slots));
-        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
-            self.callers.remove(&key);
-        }
-    }
-}
-
-impl Slots {
-    fn add(&mut self, slot: u64) {
-        match self.0.last_mut() {
-            // Records of several threads are not in order.
-            Some((last, count)) if slot <= *last => *count += 1,
-            _ => self.0.push((slot, 1)),
-        }
-        let len = self.0.len();
-        // At most one slot more than the time has.
-        self.0.drain(..len.saturating_sub(11));
-    }
-}
-
-fn slot(over: Duration, at: Timestamp) -> u64 {
-    let over_ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
-    at.as_ms() / (over_ms / SLOTS).max(1)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::*;
@@ -133,10 +105,11 @@ descriptors: [{ key: user, limits: [1/day] }]";
     async fn refusals_are_counted_by_caller_and_forgotten_after_the_time() {
         let users = [("ann", 9), ("bob", 4)];
         let (rule, records) = records("{ when: denials, above: 5, clear: 2 }", &users).await;
-        let mut counts = DenialCounts::default();
+        let mut counts = DenialCounts::new(&rule);
         records.iter().for_each(|record| counts.add(&rule, record));
         let mut seen = |later_s| -> Vec<(String, f64)> {
-            let seen = counts.seen(&rule, START.after(Duration::from_secs(later_s)));
+            let mut seen = counts.seen(&rule, START.after(Duration::from_secs(later_s)));
+            seen.sort_by(|one, other| one.labels.cmp(&other.labels));
             let caller = |one: &Seen| one.labels.get("caller").unwrap_or_default().to_owned();
             seen.iter().map(|one| (caller(one), one.value)).collect()
         };
@@ -144,25 +117,26 @@ descriptors: [{ key: user, limits: [1/day] }]";
         assert_eq!(seen(0), both, "the first request of each passed");
         assert_eq!(seen(50), both);
         assert_eq!(seen(70), []);
-        assert!(counts.callers.is_empty());
+        assert_eq!(counts.callers.iter().count(), 0);
     }
 
     #[tokio::test]
     async fn a_rule_counts_only_its_domain_and_few_callers() {
         let rule = "{ when: denials, above: 5, domain: other }";
         let (rule, records) = records(rule, &[("ann", 3)]).await;
-        let mut counts = DenialCounts::default();
+        let mut counts = DenialCounts::new(&rule);
         records.iter().for_each(|record| counts.add(&rule, record));
-        assert!(counts.callers.is_empty());
+        assert_eq!(counts.callers.iter().count(), 0);
         let rule = AlertRule { filter: crate::policy::AlertFilter::default(), ..rule };
         for index in 0..CALLERS_MAX {
             let key = ("d".into(), format!("user {index}").into());
-            counts.callers.insert(key, Slots(vec![(index as u64, 1)]));
+            counts.callers.value(key).add(index as u64, 1);
         }
         records.iter().for_each(|record| counts.add(&rule, record));
-        assert_eq!(counts.callers.len(), CALLERS_MAX);
-        assert!(!counts.callers.contains_key(&("d".into(), "user 0".into())));
+        let names: BTreeSet<&str> = counts.callers.iter().map(|(key, _)| &*key.1).collect();
+        assert!(names.len() <= CALLERS_MAX && names.contains("ann") && !names.contains("user 0"));
+        let before = names.len();
         counts.erase(&|name| name == "ann");
-        assert_eq!(counts.callers.len(), CALLERS_MAX - 1);
+        assert_eq!(counts.callers.iter().count(), before - 1);
     }
 }

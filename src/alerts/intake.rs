@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use super::book::Firing;
 use super::conditions::Seen;
-use super::denials::DenialCounts;
 use super::labels::{AlertId, Labels};
+use super::rule_counts::RuleCounts;
 use crate::clock::Timestamp;
 use crate::engine::DecisionRecord;
 use crate::lock::lock;
@@ -25,7 +25,7 @@ struct Taken {
     events: Vec<AlertEvent>,
     dropped: u64,
     /// By the name of the rule.
-    denials: BTreeMap<Arc<str>, DenialCounts>,
+    counts: BTreeMap<Arc<str>, RuleCounts>,
 }
 
 /// An event: a caller has crossed a threshold.
@@ -46,19 +46,12 @@ impl AlertEvent {
 impl Intake {
     /// Takes records.
     pub fn add(&self, policy: &AlertPolicy, records: &[DecisionRecord]) {
-        let is_record_rule = |rule: &&AlertRule| {
-            matches!(rule.signal, AlertSignal::Threshold | AlertSignal::Denials)
-        };
         let mut taken = lock(&self.0);
-        for rule in policy.rules.iter().filter(is_record_rule) {
-            match rule.signal {
-                AlertSignal::Threshold => {
-                    records.iter().for_each(|record| taken.cross(rule, record));
-                }
-                _ => {
-                    let counts = taken.denials.entry(rule.name.clone()).or_default();
-                    records.iter().for_each(|record| counts.add(rule, record));
-                }
+        for rule in &policy.rules {
+            if rule.signal == AlertSignal::Threshold {
+                records.iter().for_each(|record| taken.cross(rule, record));
+            } else if let Some(counts) = taken.counts(rule) {
+                records.iter().for_each(|record| counts.add(rule, record));
             }
         }
     }
@@ -69,26 +62,35 @@ impl Intake {
         (mem::take(&mut taken.events), mem::take(&mut taken.dropped))
     }
 
-    /// The refused requests of each caller, for a rule.
-    pub fn denials(&self, rule: &AlertRule, now: Timestamp) -> Vec<Seen> {
+    /// What a rule sees in records now.
+    pub fn seen(&self, rule: &AlertRule, now: Timestamp) -> Vec<Seen> {
         let mut taken = lock(&self.0);
-        taken.denials.entry(rule.name.clone()).or_default().seen(rule, now)
+        taken.counts(rule).map(|counts| counts.seen(rule, now)).unwrap_or_default()
     }
 
     /// Forgets rules that are not in force.
     pub fn retain(&self, policy: &AlertPolicy) {
-        lock(&self.0).denials.retain(|name, _| policy.rule(name).is_some());
+        lock(&self.0).counts.retain(|name, _| policy.rule(name).is_some());
     }
 
     /// Forgets callers.
     pub fn erase(&self, is_erased: &dyn Fn(&str) -> bool) {
         let mut taken = lock(&self.0);
-        taken.denials.values_mut().for_each(|counts| counts.erase(is_erased));
+        taken.counts.values_mut().for_each(|counts| counts.erase(is_erased));
         taken.events.retain(|event| !event.labels.get("caller").is_some_and(is_erased));
     }
 }
 
 impl Taken {
+    /// The counts of a rule; None if its signal is not counted in records. They begin anew if the rule has become another one.
+    fn counts(&mut self, rule: &AlertRule) -> Option<&mut RuleCounts> {
+        let known = self.counts.get(&rule.name).is_some_and(|counts| counts.is_of(rule));
+        if !known {
+            self.counts.insert(rule.name.clone(), RuleCounts::new(rule)?);
+        }
+        self.counts.get_mut(&rule.name)
+    }
+
     /// Takes the thresholds that a request has crossed.
     fn cross(&mut self, rule: &AlertRule, record: &DecisionRecord) {
         if rule.filter.excludes(record.domain(), record.tier()) {

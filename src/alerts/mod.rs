@@ -3,6 +3,7 @@
 //! [`Conditions`] decides which rules fire; it is pure. [`UsageWatcher`] reads usage for those that follow it. The [`Book`] has the open alerts and the notifications to be
 //! sent; it is pure too, and the [`Keeper`] keeps it in memory or, for a fleet, in Redis. [`Senders`] sends.
 
+mod abuse;
 mod book;
 mod conditions;
 mod counted;
@@ -13,12 +14,12 @@ mod intake;
 mod keeper;
 mod labels;
 mod past;
+mod rule_counts;
 
 pub use book::{Book, ClosedAlert, Firing, Notification, NotificationKind, OpenAlert, Silence};
 pub use conditions::{Conditions, Seen};
 pub use counted::{Counters, Recent};
 pub use delivery::{SendError, Senders, check_need};
-pub use denials::DenialCounts;
 pub use in_force::Alerts;
 pub use intake::{AlertEvent, Intake};
 pub use keeper::{AlertList, Keeper};

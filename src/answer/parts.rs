@@ -77,7 +77,11 @@ async fn metrics_and_records_count_what_was_granted() {
     let bench = bench(POLICY, ModeSettings::default());
     let snapshot = bench.engine.snapshot();
     let request = Request::try_new("d", vec![spends("user=a,kind=segments", 8)]).unwrap();
-    let record = snapshot.record(&bench.engine.check(&snapshot, &request).await, &request, false);
+    let record = snapshot.record(
+        &bench.engine.check(&snapshot, &request).await,
+        &request,
+        crate::engine::RecordExtras::default(),
+    );
     let hits: Vec<_> = record.limits().map(|(label, charge)| (label, charge.hits)).collect();
     assert!(hits.contains(&("segments", Hits::Spend(5))), "{hits:?}");
     let line = r#"tollgate_hits_total{domain="d",limit="segments",outcome="admitted"} 5"#;

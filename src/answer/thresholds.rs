@@ -59,7 +59,11 @@ async fn metrics_and_records_have_each_crossing() {
     let snapshot = bench.engine.snapshot();
     let ask = Descriptor { hits: Hits::Spend(91), ..descriptor("user=a") };
     let request = Request::try_new("d", vec![ask]).unwrap();
-    let record = snapshot.record(&bench.engine.check(&snapshot, &request).await, &request, false);
+    let record = snapshot.record(
+        &bench.engine.check(&snapshot, &request).await,
+        &request,
+        crate::engine::RecordExtras::default(),
+    );
     let crossed: Vec<(&str, u16)> = record.crossings().collect();
     assert_eq!(crossed, [("daily", 80), ("daily", 90), ("per minute", 45), ("seen", 10)]);
     let text = bench.metrics.encode();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio::{pin, select};
 
+use super::observing::Observing;
 use super::past_alerts::PastAlertTask;
 use crate::alerts::{Alerts, Conditions, Counters, Firing, Keeper, Labels, Recent, Seen, Senders};
 use crate::clock::{Clock, Timestamp};
@@ -37,6 +38,7 @@ pub struct AlertTask {
     conditions: Conditions,
     /// By the name of the rule.
     recent: BTreeMap<Arc<str>, Recent>,
+    observing: Observing,
     /// Whether the last tick left alerts out because too many are open.
     is_full: bool,
     /// The names of the channels at the last tick.
@@ -80,6 +82,7 @@ impl AlertTask {
             senders,
             conditions: Conditions::default(),
             recent: BTreeMap::new(),
+            observing: Observing::default(),
             is_full: false,
             channels: BTreeSet::new(),
             removed: BTreeSet::new(),
@@ -122,6 +125,7 @@ impl AlertTask {
         let policy = self.alerts.policy.load_full();
         let now = Clock::system().now().timestamp();
         self.retain(&policy);
+        self.observing.follow(&self.engine, &policy);
         let counters = Counters::read(&self.metrics);
         for rule in policy.rules.iter().filter(|rule| rule.signal != AlertSignal::Threshold) {
             let seen = self.seen(rule, (counters, now)).await;
@@ -186,7 +190,13 @@ impl AlertTask {
         let one = |value: f64| vec![Seen { labels: Labels::new(), value }];
         match rule.signal {
             AlertSignal::Threshold => Vec::new(),
-            AlertSignal::Denials => self.alerts.intake.denials(rule, now),
+            AlertSignal::Denials
+            | AlertSignal::AddressCallers
+            | AlertSignal::AddressApiKeys
+            | AlertSignal::CallerAddresses
+            | AlertSignal::ApiKeyAddresses
+            | AlertSignal::Burst
+            | AlertSignal::Probing => self.alerts.intake.seen(rule, now),
             AlertSignal::StoreDown => one(f64::from(u8::from(!self.engine.store().is_available()))),
             AlertSignal::Queue => one(self.metrics.sharing.waiting.get() as f64),
             AlertSignal::Capacity => capacity(&self.engine, rule).await,

@@ -11,6 +11,7 @@ mod counters;
 mod dashboard;
 mod gifts;
 mod listeners;
+mod observing;
 mod past_alerts;
 mod policies;
 mod ports;

@@ -23,6 +23,7 @@ mod granted;
 mod hold;
 mod latencies;
 mod notices;
+mod observed;
 mod plan;
 mod preview;
 mod priced;
@@ -32,6 +33,7 @@ mod readiness;
 mod reason;
 mod recalculate;
 mod record;
+mod record_name;
 mod reference_counts;
 mod refusal_id;
 mod request;
@@ -54,7 +56,7 @@ use arc_swap::{ArcSwap, Guard};
 use crate::clock::{Stopwatch, Timestamp};
 use crate::limit::Hits;
 use crate::metrics::Metrics;
-use crate::policy::{KeyEntry, Lineage, PolicySet};
+use crate::policy::{AbuseEntrySet, KeyEntry, Lineage, PolicySet};
 use crate::store::signals::SignalFields;
 use crate::store::{Directory, StoreError};
 
@@ -84,7 +86,8 @@ pub use providers::{ProviderLatency, ProviderLimit, ProviderState};
 pub use readiness::{Phase, Readiness};
 pub use reason::Reason;
 pub use recalculate::{Reading, RecalculateError, Recount};
-pub use record::{ChargeRecord, DecisionRecord, RefusalRecord, RefusedLimit, stored_name};
+pub use record::{ChargeRecord, DecisionRecord, RecordExtras, RefusalRecord, RefusedLimit};
+pub use record_name::stored_name;
 pub use refusal_id::RefusalId;
 pub use request::{
     AskedReservation, BroughtLimits, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource,
@@ -135,6 +138,13 @@ impl Engine {
     /// The same engine with a sink, which records its verdicts.
     pub fn with_sink(self, sink: Arc<Sink>) -> Self {
         Self { sink: Some(sink), ..self }
+    }
+
+    /// Has records hold these entries of requests, for alerts about abuse.
+    pub fn observe(&self, entries: AbuseEntrySet) {
+        if let Some(sink) = &self.sink {
+            sink.observe(entries);
+        }
     }
 
     /// Replaces the policies in force. Requests in flight keep theirs, and counters are kept.
@@ -250,7 +260,7 @@ impl Engine {
         }
         snapshot.count(&verdict, request, metrics);
         if let Some(sink) = &self.sink {
-            sink.see(&verdict, |is_sampled| snapshot.record(&verdict, request, is_sampled));
+            sink.see(&verdict, |extras| snapshot.record(&verdict, request, extras));
         }
         metrics.check_duration.observe(stopwatch.elapsed());
         verdict

@@ -11,11 +11,13 @@ use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::limit::{Fit, Hits};
-use crate::policy::{Domain, Mode, NAME_LEN_MAX, Prices};
+use crate::policy::{AbuseEntries, AbuseEntrySet, Domain, Mode, Prices};
 
+use super::observed::Observed;
 use super::plan::VERDICT_INLINE_CAP;
 use super::priced::{PricedUnits, Spend};
 use super::reason::Reason;
+use super::record_name::stored_name;
 use super::refusal_id::RefusalId;
 use super::request::Request;
 use super::verdict::{ChargeDecision, Code, Verdict};
@@ -30,6 +32,8 @@ pub struct DomainNames {
     pub limits: Box<[Arc<str>]>,
     /// None if the policy has none.
     pub prices: Option<Arc<Prices>>,
+    /// What alerts about abuse read.
+    pub abuse: AbuseEntries,
 }
 
 /// The decision on one request.
@@ -57,6 +61,17 @@ pub struct DecisionRecord {
     pub charges: SmallVec<[ChargeRecord; VERDICT_INLINE_CAP]>,
     /// None for most requests.
     rare: Option<Box<Rare>>,
+    /// What alerts about abuse read; None unless a rule needs it.
+    observed: Option<Box<Observed>>,
+}
+
+/// What is recorded of a verdict beside its decisions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RecordExtras {
+    /// The details of a refusal in the sample.
+    pub is_sampled: bool,
+    /// The entries that alerts about abuse read.
+    pub observed: AbuseEntrySet,
 }
 
 /// The parts of a record that few requests have.
@@ -131,6 +146,7 @@ impl DomainNames {
             tiers: domain.classes.tiers.iter().map(|tier| (**tier).into()).collect(),
             limits: domain.labels().into(),
             prices: domain.prices.clone(),
+            abuse: domain.abuse.clone(),
         }
     }
 
@@ -145,7 +161,7 @@ impl DecisionRecord {
         verdict: &Verdict<'_>,
         request: &Request<'_>,
         names: Option<&Arc<DomainNames>>,
-        is_sampled: bool,
+        RecordExtras { is_sampled, observed }: RecordExtras,
     ) -> Self {
         let prices = names.and_then(|names| names.prices.as_deref());
         let caller = verdict.caller.as_ref();
@@ -174,6 +190,7 @@ impl DecisionRecord {
                 .map(|(index, charge)| ChargeRecord::new(verdict, index, charge))
                 .collect(),
             rare: Rare::of(verdict, is_sampled),
+            observed: names.and_then(|names| Observed::of(&names.abuse, request, observed)),
         }
     }
 
@@ -185,6 +202,11 @@ impl DecisionRecord {
     /// The details of a refusal that is audited or has an id.
     pub fn refusal(&self) -> Option<&RefusalRecord> {
         self.rare.as_ref()?.refusal.as_ref()
+    }
+
+    /// What alerts about abuse read of the request, as far as a rule needs it and the request has it.
+    pub fn observed(&self) -> Option<&Observed> {
+        self.observed.as_deref()
     }
 
     /// What it costs, if a price applies to it: nothing of it unless it passed, or settled a reservation all the same.
@@ -291,13 +313,4 @@ impl Rare {
 /// An index as a record keeps it.
 fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
-}
-
-/// A name truncated to the maximum length in the directory, so that records stay small.
-pub fn stored_name(name: &str) -> &str {
-    let mut len = name.len().min(NAME_LEN_MAX);
-    while !name.is_char_boundary(len) {
-        len -= 1;
-    }
-    &name[..len]
 }

@@ -1,5 +1,6 @@
 //! A request in Envoy's terms, independent of the protocol.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::api_keys::ApiKeyLimit;
@@ -21,6 +22,7 @@ pub struct Request<'a> {
     reservation: Option<Box<AskedReservation<'a>>>,
     last_tier: Option<&'a str>,
     is_counted_later: bool,
+    address: Option<IpAddr>,
 }
 
 /// Whether a request gets what is left of its limits if that is less than it asks for.
@@ -130,6 +132,7 @@ impl<'a> Request<'a> {
             reservation: None,
             last_tier: None,
             is_counted_later: false,
+            address: None,
         })
     }
 
@@ -166,6 +169,16 @@ impl<'a> Request<'a> {
     /// The same request, which is only checked now: if it passes, another one with the same caller counts it in usage.
     pub fn counted_later(self) -> Self {
         Self { is_counted_later: true, ..self }
+    }
+
+    /// The same request of a client with this address, if no entry has one.
+    pub fn from_address(self, address: Option<IpAddr>) -> Self {
+        Self { address, ..self }
+    }
+
+    /// The address of the client, if its protocol tells it.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// Whether another request counts it in usage, if it passes.

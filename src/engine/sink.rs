@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::mem;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -14,8 +14,9 @@ use tokio::{pin, select};
 
 use crate::lock::lock;
 use crate::metrics::Counter;
+use crate::policy::AbuseEntrySet;
 
-use super::record::DecisionRecord;
+use super::record::{DecisionRecord, RecordExtras};
 use super::verdict::{Code, Verdict};
 
 /// Number of buffers: as many threads add records without contention.
@@ -43,6 +44,8 @@ pub struct Sink {
     wanted: Wanted,
     /// Number of refusals that were considered for the sample.
     considered: AtomicU64,
+    /// The entries that alerts about abuse read.
+    observed: AtomicU8,
 }
 
 /// The records that consumers want. Refusals with an id are always among them.
@@ -67,14 +70,26 @@ impl Sink {
 
     /// An empty sink for those records.
     pub fn of(wanted: Wanted, dropped: Counter) -> Self {
-        Self { buffers: Default::default(), dropped, wanted, considered: AtomicU64::new(0) }
+        Self {
+            buffers: Default::default(),
+            dropped,
+            wanted,
+            considered: AtomicU64::new(0),
+            observed: AtomicU8::new(0),
+        }
     }
 
-    /// Takes the record of a verdict if it is wanted. `record` is told whether it is in the sample.
-    pub fn see(&self, verdict: &Verdict<'_>, record: impl FnOnce(bool) -> DecisionRecord) {
+    /// Has records hold these entries of requests, from now on.
+    pub fn observe(&self, entries: AbuseEntrySet) {
+        self.observed.store(entries.bits(), Ordering::Relaxed);
+    }
+
+    /// Takes the record of a verdict if it is wanted. `record` is told what is recorded.
+    pub fn see(&self, verdict: &Verdict<'_>, record: impl FnOnce(RecordExtras) -> DecisionRecord) {
         let is_sampled = verdict.code() == Code::OverLimit && self.samples();
         if self.wanted.all || is_sampled || verdict.refusal_id.is_some() {
-            self.put(record(is_sampled));
+            let observed = AbuseEntrySet::from_bits(self.observed.load(Ordering::Relaxed));
+            self.put(record(RecordExtras { is_sampled, observed }));
         }
     }
 

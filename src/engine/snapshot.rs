@@ -12,7 +12,7 @@ use crate::policy::{Domain, PolicySet, Rule, RuleLimit};
 use super::debits::DebitWatch;
 use super::latencies::Latencies;
 use super::reason::Reason;
-use super::record::{DecisionRecord, DomainNames};
+use super::record::{DecisionRecord, DomainNames, RecordExtras};
 use super::reference_counts::ReferenceCounts;
 use super::request::Request;
 use super::text::Shown;
@@ -203,15 +203,15 @@ impl Snapshot {
         metrics.reference.retain(&keys);
     }
 
-    /// The record of a verdict under these policies; of a refusal in the sample, with its details.
+    /// The record of a verdict under these policies.
     pub fn record(
         &self,
         verdict: &Verdict<'_>,
         request: &Request<'_>,
-        is_sampled: bool,
+        extras: RecordExtras,
     ) -> DecisionRecord {
         let of_domain = self.domains.get(verdict.domain);
-        DecisionRecord::new(verdict, request, of_domain.map(|domain| &domain.names), is_sampled)
+        DecisionRecord::new(verdict, request, of_domain.map(|domain| &domain.names), extras)
     }
 
     /// Counts a verdict on a request: the request, and each of its limits.

@@ -403,7 +403,8 @@ descriptors:
             assert_eq!((verdict.code(), refused.as_slice()), (code, refusing), "{ask:?}");
             assert_eq!(verdict.reason(), reason, "{ask:?}");
             assert_eq!(verdict.wait(), wait_s, "{ask:?}");
-            let record = snapshot.record(&verdict, &request, false);
+            let record =
+                snapshot.record(&verdict, &request, crate::engine::RecordExtras::default());
             let recorded = record.limits().filter(|(_, charge)| charge.refusal.is_some());
             assert_eq!(recorded.map(|(label, _)| label).collect::<Vec<_>>(), refusing, "{ask:?}");
         };

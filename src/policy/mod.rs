@@ -16,8 +16,9 @@ pub mod yaml;
 
 pub use alerts::{
     AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertGrouping, AlertNeed, AlertPolicy,
-    AlertReceiver, AlertRule, AlertSeverity, AlertSignal, AlertSplit, AlertUrl, HttpReceiver,
-    MailReceiver, MailTls, MaintenanceWindow, check_url, compile_alerts, compile_alerts_with,
+    AlertReceiver, AlertRule, AlertSeverity, AlertSignal, AlertSplit, AlertUrl, DISTINCT_MAX,
+    HttpReceiver, MailReceiver, MailTls, MaintenanceWindow, check_url, compile_alerts,
+    compile_alerts_with,
 };
 pub use callers::{
     BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, Flaws, NAME_LEN_MAX,
@@ -31,15 +32,16 @@ pub use compile::{
     parse_months, parse_weekdays, parse_zone,
 };
 pub use model::{
-    API_KEY_LABEL, Adjust, AnswerMetadata, AnswerSettings, ApiKeyHeaders, ApiKeyNeeds,
-    ApiKeyOutage, ApiKeyPlace, ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes, Budget, Caller,
-    CallerBonus, CallerOverride, Candidate, CandidateFigures, Capacity, Choice, Classes, Domain,
-    HeaderPlace, Idempotency, InForce, Key, KeyEntry, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease,
-    LegacyNames, Lineage, Member, Metadata, MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only,
-    Origin, Overlay, OverlayState, OverrideAmount, PARENTS_MAX, PRESSURE_LEVELS_MAX, PRIORITY_MAX,
-    PRIORITY_MIN, Path, PolicySet, PressureLevel, PriceLine, Prices, Provider, Refused,
-    ReservationAction, Reservations, RetryId, Rule, RuleLimit, RuleValue, Share, SignalSource,
-    SourceLocation, TierLimit, Unit, Wait, Walk, Weights, Window, parse_priority,
+    API_KEY_LABEL, AbuseEntries, AbuseEntry, AbuseEntrySet, Adjust, AnswerMetadata, AnswerSettings,
+    ApiKeyHeaders, ApiKeyNeeds, ApiKeyOutage, ApiKeyPlace, ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes,
+    Budget, Caller, CallerBonus, CallerOverride, Candidate, CandidateFigures, Capacity, Choice,
+    Classes, Domain, HeaderPlace, Idempotency, InForce, Key, KeyEntry, LATENCY_MS_MAX,
+    LEASED_AMOUNT_MIN, Lease, LegacyNames, Lineage, Member, Metadata, MetadataValue, Mode,
+    OVERRIDE_LABEL, OnOutage, Only, Origin, Overlay, OverlayState, OverrideAmount, PARENTS_MAX,
+    PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN, Path, PolicySet, PressureLevel, PriceLine,
+    Prices, Provider, Refused, ReservationAction, Reservations, RetryId, Rule, RuleLimit,
+    RuleValue, Share, SignalSource, SourceLocation, TierLimit, Unit, Wait, Walk, Weights, Window,
+    parse_priority,
 };
 pub use overlay::compile_with_overlays;
 pub use problem::{Problem, Severity, Source};

@@ -252,6 +252,16 @@ impl OpenAlert {
             "caller_refused" => {
                 format!("{value} of the requests of {} are refused", about("caller"))
             }
+            "address_callers" => format!("{value} callers came from {}", about("address")),
+            "address_api_keys" => format!("{value} API keys came from {}", about("address")),
+            "caller_addresses" => format!("{} came from {value} addresses", about("caller")),
+            "api_key_addresses" => {
+                format!("the API key {} came from {value} addresses", about("api_key"))
+            }
+            "burst" => format!("{value} requests of {} arrived together", about("caller")),
+            "probing" => {
+                format!("{} tries identifiers one after the other: {value}", about("caller"))
+            }
             "forecast" => {
                 format!("{} of {} will be used up {until}", about("limit"), about("caller"))
             }

@@ -1,6 +1,7 @@
 //! Charges the limits of an API key within the check; those of its caller too if the policy says so, so that Envoy needs no second
 //! call.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
@@ -39,7 +40,7 @@ pub async fn charge(
     engine: &Engine,
     snapshot: &Snapshot,
     (domain, policy): (&Domain, &ApiKeyPolicy),
-    grant: &ApiKeyGrant<'_>,
+    (grant, address): (&ApiKeyGrant<'_>, Option<IpAddr>),
 ) -> Result<Option<Charged>, Status> {
     let record = &grant.record;
     if !policy.charges && record.key.limits.is_empty() {
@@ -61,6 +62,7 @@ pub async fn charge(
     }
     let request = Request::try_new(&domain.name, descriptors);
     let request = request.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let request = request.from_address(address);
     let request = if policy.charges { request } else { request.counted_later() };
     let verdict = engine.check(snapshot, &request).await;
     Ok(Some(Charged { answer: render(&verdict), wait: verdict.wait() }))

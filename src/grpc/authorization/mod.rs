@@ -119,7 +119,8 @@ impl Method {
     ) -> Result<(&'static str, CheckResponse), Status> {
         let granted = || write::granted(policy, attributes, Some(grant));
         // Boxed, because it is large, and most API keys have nothing to charge.
-        let charged = Box::pin(charge::charge(&self.engine, snapshot, (domain, policy), grant));
+        let of_client = (grant, attributes.address(policy.trusted_proxies));
+        let charged = Box::pin(charge::charge(&self.engine, snapshot, (domain, policy), of_client));
         let Some(charged) = charged.await? else { return Ok((GRANTED, granted())) };
         Ok(match charged.answer.code {
             Code::Ok => (GRANTED, charge::with_headers(granted(), &charged.answer)),

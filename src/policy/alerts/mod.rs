@@ -1,5 +1,6 @@
 //! Alerts in YAML files: rules, and the channels that are notified.
 
+mod abuse;
 mod address;
 mod channel;
 mod grouping;
@@ -23,6 +24,7 @@ use maintenance::{compile_window, compile_zone, rule_names};
 use needs::CheckNeed;
 use rule::compile_rule;
 
+pub use abuse::DISTINCT_MAX;
 pub use address::check_url;
 pub use model::{
     AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertGrouping, AlertPolicy,
@@ -267,6 +269,20 @@ alerts:
         check("alerts:\n  a: { when: spike, above: 6, top: 10, least: 50, tier: free }", &[]);
         check("alerts:\n  a: { when: spike, above: 6, top: 5000 }", &[(2, "from 0 to 1000")]);
         check("alerts:\n  a: { when: spike, above: 6, over: 1h }", &[(2, "`over` has no effect")]);
+    }
+
+    #[test]
+    fn problems_of_rules_over_requests_are_told_where_they_stand() {
+        let rule = |keys: &str| format!("alerts:\n  a: {{ {keys} }}");
+        check(&rule("when: address_callers, above: 20, over: 1h, domain: d"), &[]);
+        check(&rule("when: address_callers, above: 20, tier: t"), &[(2, "`tier` has no effect")]);
+        check(&rule("when: caller_addresses, above: 1000"), &[(2, "up to 1000 are counted")]);
+        check(&rule("when: api_key_addresses, below: 3"), &[(2, "use `above`")]);
+        check(&rule("when: burst, above: 20, over: 100ms, tier: t"), &[]);
+        check(&rule("when: burst, above: 20, over: 5ms"), &[(2, "is shorter than 10ms")]);
+        check(&rule("when: burst, above: 20, over: 1m"), &[(2, "exceeds the maximum of 10s")]);
+        check(&rule("when: probing, above: 20%"), &[(2, "use a number")]);
+        check(&rule("when: probing"), &[(2, "`above` is missing")]);
     }
 
     #[test]

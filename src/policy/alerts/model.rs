@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limit::Timetable;
+use crate::policy::model::AbuseEntrySet;
 use crate::policy::problem::Problem;
 use crate::policy::schema::Word;
 
@@ -181,9 +182,30 @@ impl AlertPolicy {
         self.channels.iter().find(|channel| &*channel.name == name)
     }
 
+    /// The entries of requests that its rules read.
+    pub fn entries(&self) -> AbuseEntrySet {
+        AbuseEntrySet::of(self.rules.iter().flat_map(|rule| rule.signal.entries()).copied())
+    }
+
     /// Whether a rule follows the signal.
     pub fn follows(&self, signal: AlertSignal) -> bool {
         self.rules.iter().any(|rule| rule.signal == signal)
+    }
+}
+
+impl AlertRule {
+    /// Whether a value may fire, or keep firing what fires.
+    pub fn may_fire(&self, value: f64) -> bool {
+        let above = self.bounds.filter(|bounds| bounds.is_above);
+        above.is_none_or(|bounds| bounds.clears < value)
+    }
+
+    /// Whether a value fires.
+    pub fn fires(&self, value: f64) -> bool {
+        self.bounds.is_some_and(|bounds| match bounds.is_above {
+            true => bounds.fires < value,
+            false => value < bounds.fires,
+        })
     }
 }
 

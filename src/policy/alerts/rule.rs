@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::abuse::{BURST_MAX, BURST_MIN, check_abuse};
 use super::model::{
     AlertBounds, AlertEscalation, AlertFilter, AlertRule, AlertSeverity, AlertSignal,
 };
@@ -65,6 +66,9 @@ pub fn compile_rule(
             format!("it never fires: a part of the requests can't be above `{}`", above.value);
         reader.note(Severity::Warning, above.span.clone(), message);
     }
+    if let Some(bounds) = bounds.flatten() {
+        check_abuse(reader, file, signal, bounds);
+    }
     let summary = file.summary.as_ref().map(|text| Arc::from(&*text.value));
     if let Some(text) = file.summary.as_ref().filter(|text| SUMMARY_LEN_MAX < text.value.len()) {
         let message = format!("`summary` is longer than {SUMMARY_LEN_MAX} bytes");
@@ -95,6 +99,14 @@ pub fn compile_rule(
 
 /// The time over which a signal is counted.
 fn over(reader: &mut Reader<'_>, text: &Spanned<String>, signal: AlertSignal) -> Option<Duration> {
+    if signal == AlertSignal::Burst {
+        let over = duration(reader, text, BURST_MAX)?;
+        if over < BURST_MIN {
+            let message = format!("`{}` is shorter than {}ms", text.value, BURST_MIN.as_millis());
+            reader.error(text.span.clone(), message);
+        }
+        return Some(over);
+    }
     if !matches!(signal, AlertSignal::Spend | AlertSignal::Budget) {
         return duration(reader, text, OVER_MAX);
     }

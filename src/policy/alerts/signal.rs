@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::model::AlertSignal;
 use crate::policy::compile::parse_length_ms;
+use crate::policy::model::AbuseEntry;
 
 /// The unit of a signal's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,15 @@ impl AlertSignal {
                 (Some(AlertUnit::Percent), None, &["domain", "tier", "top", "least"])
             }
             Self::Forecast => (Some(AlertUnit::Time), None, &["domain", "limit", "tier", "top"]),
+            Self::AddressCallers | Self::AddressApiKeys => {
+                (Some(AlertUnit::Number), Some(10 * MINUTE), &["domain"])
+            }
+            Self::CallerAddresses | Self::ApiKeyAddresses | Self::Probing => {
+                (Some(AlertUnit::Number), Some(10 * MINUTE), &["domain", "tier"])
+            }
+            Self::Burst => {
+                (Some(AlertUnit::Number), Some(Duration::from_secs(1)), &["domain", "tier"])
+            }
             Self::StoreDown | Self::ConfigInvalid => (None, None, &[]),
         };
         SignalKeys { unit, over, others }
@@ -58,8 +68,26 @@ impl AlertSignal {
     pub fn is_bad_above(self) -> Option<bool> {
         match self {
             Self::Forecast | Self::Certificate => Some(false),
-            Self::CallerRefused => Some(true),
+            Self::CallerRefused
+            | Self::AddressCallers
+            | Self::AddressApiKeys
+            | Self::CallerAddresses
+            | Self::ApiKeyAddresses
+            | Self::Burst
+            | Self::Probing => Some(true),
             _ => None,
+        }
+    }
+
+    /// The entries of a policy's `abuse` that it reads.
+    pub fn entries(self) -> &'static [AbuseEntry] {
+        match self {
+            Self::AddressCallers | Self::CallerAddresses => &[AbuseEntry::Address],
+            Self::AddressApiKeys | Self::ApiKeyAddresses => {
+                &[AbuseEntry::Address, AbuseEntry::ApiKey]
+            }
+            Self::Probing => &[AbuseEntry::Identifier],
+            _ => &[],
         }
     }
 

@@ -1,6 +1,6 @@
 //! Compiles `caller`, `tiers` and `qualifiers` of a file.
 
-use super::{idempotency, reservation};
+use super::{abuse, idempotency, reservation};
 use crate::policy::model::{Classes, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN, Priority};
 use crate::policy::schema::{CallerFile, PolicyFile, PriorityFile};
 use crate::policy::yaml::{Reader, Spanned, nearest};
@@ -46,6 +46,7 @@ impl Classes {
         keys.dedup();
         classes.qualifiers.extend(keys);
         classes.qualifiers.extend(reservation::keys(file).into_iter().map(Box::from));
+        classes.qualifiers.extend(abuse::qualifiers(file).into_iter().map(Box::from));
         if let Some(key) = caller.key.as_ref().filter(|key| classes.qualifies(&key.value)) {
             let message =
                 format!("`{}` is the key of the caller and can't be a qualifier too", key.value);

@@ -10,7 +10,7 @@ use super::joint::{Joint, Places};
 use super::rules::RuleCompiler;
 use super::{CompileOptions, adjust, idle};
 use crate::policy::model::{
-    AnswerMetadata, AnswerSettings, Choice, Classes, Domain, Prices, RuleLevel,
+    AbuseEntries, AnswerMetadata, AnswerSettings, Choice, Classes, Domain, Prices, RuleLevel,
 };
 use crate::policy::problem::{Problem, Source};
 use crate::policy::schema::PolicyFile;
@@ -83,6 +83,7 @@ fn add(
     let mut domain = known.unwrap_or_else(|| Domain {
         name: name.value.clone(),
         answer: base.clone(),
+        abuse: AbuseEntries::default(),
         api_keys: None,
         classes: compiler.defaults.classes.clone(),
         choices: Vec::new(),
@@ -120,14 +121,9 @@ fn add(
         let message = format!("domain `{}` has other `choices` in another file", name.value);
         compiler.reader.error(said.span.clone(), message);
     }
-    let prices = Prices::compile(&mut compiler.reader, &domain.choices, file).map(Arc::new);
-    if domain.prices.is_none() {
-        domain.prices = prices;
-    } else if let Some(said) = file.prices.as_ref().filter(|_| domain.prices != prices) {
-        let message = format!("domain `{}` has other `prices` in another file", name.value);
-        compiler.reader.error(said.span.clone(), message);
-    }
+    add_prices(compiler, &mut domain, file);
     add_api_keys(compiler, &mut domain, file);
+    add_abuse(compiler, &mut domain, file);
     compiler.limit_count = domain.limit_count;
     idle::warn(&mut compiler.reader, &domain.classes, file);
     adjust::check_adjustments(&mut compiler.reader, file);
@@ -138,6 +134,16 @@ fn add(
     domain
 }
 
+fn add_prices(compiler: &mut RuleCompiler<'_>, domain: &mut Domain, file: &PolicyFile) {
+    let prices = Prices::compile(&mut compiler.reader, &domain.choices, file).map(Arc::new);
+    if domain.prices.is_none() {
+        domain.prices = prices;
+    } else if let Some(said) = file.prices.as_ref().filter(|_| domain.prices != prices) {
+        let message = format!("domain `{}` has other `prices` in another file", domain.name);
+        compiler.reader.error(said.span.clone(), message);
+    }
+}
+
 fn add_api_keys(compiler: &mut RuleCompiler<'_>, domain: &mut Domain, file: &PolicyFile) {
     let Some(said) = &file.api_keys else { return };
     if domain.api_keys.is_some() {
@@ -145,4 +151,14 @@ fn add_api_keys(compiler: &mut RuleCompiler<'_>, domain: &mut Domain, file: &Pol
         compiler.reader.error(said.span.clone(), message);
     }
     domain.api_keys = Some(api_keys(&mut compiler.reader, &domain.classes, &said.value));
+}
+
+fn add_abuse(compiler: &mut RuleCompiler<'_>, domain: &mut Domain, file: &PolicyFile) {
+    let Some(said) = &file.abuse else { return };
+    let entries = AbuseEntries::compile(&mut compiler.reader, file, &said.value);
+    if domain.abuse != AbuseEntries::default() && domain.abuse != entries {
+        let message = format!("domain `{}` has another `abuse` in another file", domain.name);
+        compiler.reader.error(said.span.clone(), message);
+    }
+    domain.abuse = entries;
 }

@@ -1,5 +1,6 @@
 //! Compiles policy files to a policy set, or to all of their problems.
 
+mod abuse;
 mod adjust;
 mod algorithm;
 mod answer;

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::limit::{Limit, LimitName};
 
+use super::abuse::AbuseEntries;
 use super::answer::AnswerSettings;
 use super::api_keys::ApiKeyPolicy;
 use super::brought::{API_KEY_LABEL, Brought, OVERRIDE_LABEL};
@@ -26,6 +27,8 @@ use super::window::Window;
 pub struct Domain {
     pub name: String,
     pub answer: AnswerSettings,
+    /// What alerts about abuse read.
+    pub abuse: AbuseEntries,
     /// None: it checks no API keys.
     pub api_keys: Option<ApiKeyPolicy>,
     /// The classes of callers.

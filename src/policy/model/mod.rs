@@ -1,5 +1,6 @@
 //! The model of policies: domains, rules and limits, and how they match. It is independent of files and JSON.
 
+mod abuse;
 mod address_ranges;
 mod adjust;
 mod answer;
@@ -32,6 +33,7 @@ mod unit;
 mod wait;
 mod window;
 
+pub use abuse::{AbuseEntries, AbuseEntry, AbuseEntrySet};
 pub use adjust::{Adjust, InForce, SignalSource};
 pub use answer::{AnswerMetadata, AnswerSettings, LegacyNames, RefusalIdPlaces};
 pub use api_keys::{

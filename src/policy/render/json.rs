@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use super::api_keys_json::describe_api_keys;
 use super::limit_json::describe_limit;
 use crate::policy::model::{
-    AnswerMetadata, AnswerSettings, Budget, Candidate, Capacity, Choice, Classes, Domain,
-    Idempotency, Metadata, MetadataValue, Only, Overlay, PolicySet, PriceLine, Prices,
+    AbuseEntries, AnswerMetadata, AnswerSettings, Budget, Candidate, Capacity, Choice, Classes,
+    Domain, Idempotency, Metadata, MetadataValue, Only, Overlay, PolicySet, PriceLine, Prices,
     RefusalIdPlaces, Reservations, Rule, RuleLimit, Share, Weights,
 };
 use crate::policy::problem::Problem;
@@ -93,6 +93,11 @@ fn describe_domain(domain: &Domain) -> Value {
     });
     if let Some(classes) = describe_classes(&domain.classes) {
         described["caller"] = classes;
+    }
+    let AbuseEntries { address, api_key, identifier } = &domain.abuse;
+    if domain.abuse != AbuseEntries::default() {
+        described["abuse"] =
+            json!({ "address": address, "api_key": api_key, "identifier": identifier });
     }
     if let Some(api_keys) = &domain.api_keys {
         described["api_keys"] = describe_api_keys(&domain.classes, api_keys);

@@ -1,6 +1,7 @@
 //! The types of a policy file. Each declares its fields once; the reader, which finds all problems of form, and the
 //! JSON Schema for editors are derived from it.
 
+mod abuse;
 mod adjust;
 mod alerts;
 mod answer;
@@ -26,6 +27,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::yaml::Spanned;
 
+pub use abuse::AbuseFile;
 pub use adjust::AdjustFile;
 pub use alerts::{
     AlertRuleFile, AlertsFile, ChannelFile, EscalationFile, MaintenanceFile, alerts_schema,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Named;
+use super::abuse::AbuseFile;
 use super::answer::AnswerFile;
 use super::api_keys::ApiKeysFile;
 use super::choice::ChoiceFile;
@@ -101,6 +102,8 @@ map! {
     answer: AnswerFile = one;
     /// API keys, which Envoy's ext_authz filter has Tollgate check; Tollgate checks none if absent.
     api_keys: Spanned<ApiKeysFile> = spanned;
+    /// The entries that alerts about abuse read: the client's address, its API key, and what it asks for.
+    abuse: Spanned<AbuseFile> = spanned;
     /// The rules for the first entry of a descriptor.
     descriptors: Vec<RuleFile> = list;
 }

@@ -211,6 +211,18 @@ words! {
         CallerRefused = "caller_refused",
         /// The time until a limit of a caller is used up, by its forecast.
         Forecast = "forecast",
+        /// Callers from one address, `over` a time.
+        AddressCallers = "address_callers",
+        /// API keys from one address, `over` a time.
+        AddressApiKeys = "address_api_keys",
+        /// Addresses of one caller, `over` a time.
+        CallerAddresses = "caller_addresses",
+        /// Addresses of one API key, `over` a time.
+        ApiKeyAddresses = "api_key_addresses",
+        /// Requests of one caller that arrive together: within `over`, a second or less.
+        Burst = "burst",
+        /// Identifiers that a caller asks for one after the other, up or down: more of them than chance explains, `over` a time.
+        Probing = "probing",
     }
 }
 

@@ -8,6 +8,7 @@ mod groups;
 mod money;
 mod outage;
 mod people;
+mod requests;
 mod thresholds;
 
 use std::fs;
