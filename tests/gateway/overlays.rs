@@ -16,13 +16,14 @@ use crate::support::store::Store;
 use crate::support::tollgate::{Tollgate, command};
 
 const LISTENER: &str = "default/eg/http";
-const ROUTE: &str = "httproute/default/shop/rule/0/match/0/*";
+/// Both key and value of its descriptor.
+const ROUTE: &str = "httproute/default/shop/rule/0/match/0/shop_example_com";
 const KEY: &str = "rule-0-match-0";
 
 /// A route with a limit for each value of a header, as Envoy Gateway sends it.
 fn sent(amount: u32) -> RateLimitConfig {
     let users = limit(KEY, "", amount, RateLimitUnit::Hour);
-    domain(LISTENER, vec![rule("generic_key", ROUTE, vec![users])])
+    domain(LISTENER, vec![rule(ROUTE, ROUTE, vec![users])])
 }
 
 /// An overlay with a limit of a day for free callers.
@@ -67,7 +68,7 @@ async fn served(ads: &Ads, overlays: &Overlays, flags: &[&str]) -> Tollgate {
 
 async fn ask(tollgate: &Tollgate, user: &str) -> Code {
     let mut client = tollgate.client().await;
-    let entries = [("generic_key", ROUTE), (KEY, user)];
+    let entries = [(ROUTE, ROUTE), (KEY, user)];
     let asked = client.should_rate_limit(request(LISTENER, &[&entries])).await;
     asked.map_or(Code::Unknown, |answer| answer.into_inner().overall_code())
 }
@@ -96,7 +97,7 @@ async fn an_overlay_adds_to_what_envoy_gateway_sent_and_edits_of_both_are_live()
     let overlays = Overlays::new(&overlay(2));
     let tollgate = served(&ads, &overlays, &[]).await;
     ads.accepted("1").await;
-    let route = json!({ "generic_key": { "descriptor_value": ROUTE } });
+    let route = json!({ "generic_key": { "descriptor_key": ROUTE, "descriptor_value": ROUTE } });
     let header = |name: &str, key: &str| {
         json!({ "request_headers":
             { "header_name": name, "descriptor_key": key, "skip_if_absent": true } })
@@ -185,7 +186,7 @@ async fn a_broken_overlay_blocks_nothing_and_is_told() {
     let conflict = overlay(0).replace("rate: sent,", "rate: sent, name: x,");
     overlays.edit(&conflict);
     let kept = is_in_state(&tollgate, "kept").await;
-    assert_eq!(kept["problems"][0]["line"], 11, "{kept}");
+    assert_eq!(kept["problems"][0]["line"], 10, "{kept}");
     ads.send("2", &[sent(5)]);
     ads.accepted("2").await;
     is_in_state(&tollgate, "kept").await;
@@ -258,19 +259,19 @@ fn check_and_explain_say_which_part_came_from_where() {
     let files = ["config/overlays/sent", "--overlay", "config/overlays/shop.yaml"];
     let (code, text) = run(&[&["check"], &files[..]].concat());
     assert_eq!((code, text.trim()), (0, "2 files, 1 domain: no errors, no warnings"));
-    let entries = format!("generic_key={ROUTE},{KEY}=alice");
+    let entries = format!("{ROUTE}={ROUTE},{KEY}=alice");
     let explain = ["explain", files[0], LISTENER, files[1], files[2], &entries];
     let (code, text) = run(&explain);
     assert_eq!(code, 0, "{text}");
     for place in [
-        "config/overlays/sent/shop.yaml:8, with the overlay in config/overlays/shop.yaml:11",
-        "config/overlays/shop.yaml:12, with the overlay in config/overlays/shop.yaml:8",
+        "config/overlays/sent/shop.yaml:8, with the overlay in config/overlays/shop.yaml:10",
+        "config/overlays/shop.yaml:11, with the overlay in config/overlays/shop.yaml:7",
     ] {
         assert!(text.contains(place), "no {place} in\n{text}");
     }
     let (_, json) = run(&[&explain[..], &["-o", "json"]].concat());
     let report: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(report["limits"][1]["said"]["rate"], "config/overlays/shop.yaml:12", "{json}");
+    assert_eq!(report["limits"][1]["said"]["rate"], "config/overlays/shop.yaml:11", "{json}");
     // What waits is a warning, and what is wrong an error.
     let folder = Overlays::new("domain: elsewhere\n");
     let (code, text) = run(&["check", files[0], "--overlay", folder.path()]);
@@ -292,7 +293,7 @@ async fn a_mistake_of_an_overlay_at_a_place_of_the_resource_leaves_its_text_befo
     let overlays = Overlays::new(&overlay(0));
     let tollgate = served(&ads, &overlays, &[]).await;
     ads.accepted("1").await;
-    overlays.edit(&format!("{}qualifiers: [generic_key]\n", overlay(0)));
+    overlays.edit(&format!("{}qualifiers: [{ROUTE}]\n", overlay(0)));
     is_in_state(&tollgate, "kept").await;
     assert_eq!(ask(&tollgate, "a").await, Code::OverLimit);
     let output = tollgate.output();

@@ -23,6 +23,7 @@ use crate::support::tls::{Authority, NAME};
 use crate::support::tollgate::PROGRAM;
 
 const LISTENER: &str = "default/eg/http";
+/// Both key and value of its descriptor; a route without hosts ends with `*`.
 const ROUTE: &str = "httproute/default/backend/rule/0/match/0/*";
 
 /// As Envoy Gateway makes it: the route, then a key for each match of each rule: one for each value of a header, one for
@@ -38,7 +39,7 @@ fn set(amount: u32) -> RateLimitConfig {
             ..limit("rule-2-match-0", "rule-2-match-0", 0, RateLimitUnit::Second)
         },
     ];
-    domain(LISTENER, vec![rule("generic_key", ROUTE, below)])
+    domain(LISTENER, vec![rule(ROUTE, ROUTE, below)])
 }
 
 /// The files, the Redis and the addresses of the limiter.
@@ -141,7 +142,7 @@ async fn limits_of_envoy_gateway_hold_with_its_environment_alone() {
     place.ready(&mut process).await;
     // A client without a certificate is served. Before the first set, Envoy's `failure_mode_deny` decides.
     let mut client = authority.client(None).grpc(place.grpc).await.unwrap();
-    let entries = [("generic_key", ROUTE), ("rule-0-match-0", "alice")];
+    let entries = [(ROUTE, ROUTE), ("rule-0-match-0", "alice")];
     let asked = client.should_rate_limit(request(LISTENER, &[&entries])).await;
     assert_eq!(asked.unwrap_err().code(), tonic::Code::Unavailable);
     ads.send("1", &[set(3)]);
@@ -153,7 +154,7 @@ async fn limits_of_envoy_gateway_hold_with_its_environment_alone() {
         assert_eq!(output.matches(&line).count(), 1, "{variable}\n{output}");
     }
 
-    let route = json!({ "generic_key": { "descriptor_value": ROUTE } });
+    let route = json!({ "generic_key": { "descriptor_key": ROUTE, "descriptor_value": ROUTE } });
     let user = json!({ "header_name": "x-user-id", "descriptor_key": "rule-0-match-0" });
     let limits = json!([{ "actions": [route, { "request_headers": user }] }]);
     let Some(gateway) = Gateway::of(&place.envoy(), &limits, &[tcp(place.grpc)]).await else {
