@@ -20,7 +20,14 @@ impl Reserving {
     /// Of a charge.
     pub fn of(charge: &Charge) -> Self {
         match charge.reservation.as_deref() {
-            None | Some(Reservation::Count | Reservation::Release { .. }) => Self::None,
+            None
+            | Some(
+                Reservation::Count
+                | Reservation::Release { .. }
+                | Reservation::Estimate { .. }
+                | Reservation::SettleEstimate
+                | Reservation::ReleaseEstimates { .. },
+            ) => Self::None,
             Some(Reservation::Hold { .. }) => Self::Holds,
             Some(Reservation::Extend { .. }) => Self::Extends,
             Some(Reservation::Settle { .. }) => Self::Settles,

@@ -7,7 +7,8 @@ use crate::clock::Timestamp;
 /// Hits that one reservation holds of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Tells it from the others of the limit.
+    /// Tells it from the others of the limit. Of estimates, which are anonymous, the hits of each: those that lapse together
+    /// are one.
     pub id: u64,
     pub hits: u64,
     /// When it lapses, in milliseconds since the Unix epoch: from then on it counts nothing.
@@ -73,6 +74,45 @@ impl Holdings {
     pub fn remove(&mut self, id: u64) -> Option<Held> {
         let place = self.all.iter().position(|held| held.id == id)?;
         Some(self.all.remove(place))
+    }
+
+    /// Holds so many hits more as an estimate.
+    pub fn add_estimate(&mut self, hits: u64, until_ms: u64) {
+        let same = |held: &&mut Held| held.until_ms == until_ms && held.id == hits;
+        match self.all.iter_mut().find(same) {
+            Some(held) => held.hits += hits,
+            None => self.add(Held { id: hits, hits, until_ms }),
+        }
+    }
+
+    /// The hits of the oldest estimate: the first to lapse.
+    pub fn oldest_estimate(&self) -> Option<u64> {
+        self.all.first().map(|held| held.id.min(held.hits))
+    }
+
+    /// Ends the oldest estimate.
+    pub fn end_oldest_estimate(&mut self) {
+        self.reduce(0, 1);
+    }
+
+    /// Ends up to so many estimates of so many hits, the last to lapse first.
+    pub fn end_youngest_estimates(&mut self, hits: u64, mut count: u64) {
+        for place in (0..self.all.len()).rev() {
+            if self.all[place].id == hits && 0 < count {
+                let known = self.all[place].hits.checked_div(hits).unwrap_or(1);
+                self.reduce(place, count);
+                count = count.saturating_sub(known);
+            }
+        }
+    }
+
+    /// Ends so many of the estimates at a place.
+    fn reduce(&mut self, place: usize, count: u64) {
+        let Some(held) = self.all.get_mut(place) else { return };
+        held.hits = held.hits.saturating_sub(held.id.saturating_mul(count));
+        if held.hits == 0 {
+            self.all.remove(place);
+        }
     }
 
     /// Drops what has lapsed.

@@ -35,13 +35,13 @@ pub use model::{
     API_KEY_LABEL, AbuseEntries, AbuseEntry, AbuseEntrySet, Adjust, AnswerMetadata, AnswerSettings,
     ApiKeyHeaders, ApiKeyNeeds, ApiKeyOutage, ApiKeyPlace, ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes,
     Budget, Caller, CallerBonus, CallerOverride, Candidate, CandidateFigures, Capacity, Choice,
-    Classes, Domain, HeaderPlace, Idempotency, InForce, Key, KeyEntry, LATENCY_MS_MAX,
-    LEASED_AMOUNT_MIN, Lease, LegacyNames, Lineage, Member, Metadata, MetadataValue, Mode,
-    OVERRIDE_LABEL, OnOutage, Only, Origin, Overlay, OverlayState, OverrideAmount, PARENTS_MAX,
-    PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN, Path, PolicySet, PressureLevel, PriceLine,
-    Prices, Provider, Refused, ReservationAction, Reservations, RetryId, Rule, RuleLimit,
-    RuleValue, Share, SignalSource, SourceLocation, TierLimit, Unit, Wait, Walk, Weights, Window,
-    parse_priority,
+    Classes, Domain, Estimate, EstimateAt, HeaderPlace, Idempotency, InForce, Key, KeyEntry,
+    LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease, LegacyNames, Lineage, Member, Metadata,
+    MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, Origin, Overlay, OverlayState,
+    OverrideAmount, PARENTS_MAX, PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN, Path, PolicySet,
+    PressureLevel, PriceLine, Prices, Provider, Refused, ReservationAction, Reservations, RetryId,
+    Rule, RuleLimit, RuleValue, Share, SignalSource, SourceLocation, TierLimit, Unit, Wait, Walk,
+    Weights, Window, parse_priority,
 };
 pub use overlay::compile_with_overlays;
 pub use problem::{Problem, Severity, Source};

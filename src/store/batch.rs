@@ -243,7 +243,10 @@ impl Charge {
     /// Whether its hits come back to what is spent of its limit: then its decision tells how many did not. What settles or
     /// releases a reservation does not.
     pub fn comes_back(&self) -> bool {
-        let is_spent = || matches!(self.step(), None | Some(Reservation::Count));
+        let is_spent = || {
+            let step = self.step();
+            matches!(step, None | Some(Reservation::Count | Reservation::ReleaseEstimates { .. }))
+        };
         matches!(self.hits, Hits::GiveBack(_)) && is_spent()
     }
 

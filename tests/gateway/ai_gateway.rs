@@ -8,6 +8,7 @@ use envoy_types::pb::ratelimit::config::ratelimit::v3::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::support::ads::{Ads, domain, limit, rule};
 use crate::support::ask::DomainClient;
@@ -43,7 +44,7 @@ async fn served(ads: &Ads, store: &Store, flags: &[&str]) -> Tollgate {
 
 /// An Envoy whose filter asks for each backend before the request, and debits the used one afterwards. Filters before it set
 /// the metadata that AI Gateway's processor sets: of headers of the request, and of the answer.
-async fn gateway(tollgate: &Tollgate, backends: &[&str]) -> Option<Gateway> {
+async fn gateway(tollgates: &[&Tollgate], backends: &[&str]) -> Option<Gateway> {
     let generic = |key: &str, value: &str| json!({ "generic_key": { "descriptor_key": key, "descriptor_value": value } });
     let metadata = |key: &str, name: &str| {
         json!({ "metadata": { "descriptor_key": key, "source": "DYNAMIC", "metadata_key":
@@ -86,7 +87,8 @@ async fn gateway(tollgate: &Tollgate, backends: &[&str]) -> Option<Gateway> {
     let indent = " ".repeat(18);
     let config =
         config.replace(place, &format!("{indent}- {request}\n{indent}- {response}\n{place}"));
-    Gateway::of(&config, &limits, &[tcp(tollgate.grpc_address)]).await
+    let sidecars: Vec<Value> = tollgates.iter().map(|one| tcp(one.grpc_address)).collect();
+    Gateway::of(&config, &limits, &sidecars).await
 }
 
 /// Requests an answer of 31 tokens from a backend.
@@ -112,7 +114,7 @@ async fn a_quota_is_asked_before_and_debited_when_the_stream_is_done() {
         ads.send("1", &[quotas(&[("default/openai", 100)])]);
         ads.accepted("1").await;
         assert_eq!(ads.requests()[0].node.as_ref().unwrap().id, NODE);
-        let Some(gateway) = gateway(&tollgate, &["default/openai"]).await else { return };
+        let Some(gateway) = gateway(&[&tollgate], &["default/openai"]).await else { return };
         let mut client = DomainClient::new(&tollgate, DOMAIN).await;
         // Each request costs 1, and its 31 tokens afterwards.
         for rest in [68, 36, 4, 0] {
@@ -131,7 +133,7 @@ async fn a_request_passes_while_any_of_its_backends_has_quota() {
     ads.send("1", &[quotas(&[("default/first", 30), ("default/second", 60)])]);
     ads.accepted("1").await;
     let backends = ["default/first", "default/second"];
-    let Some(gateway) = gateway(&tollgate, &backends).await else { return };
+    let Some(gateway) = gateway(&[&tollgate], &backends).await else { return };
     let mut client = DomainClient::new(&tollgate, DOMAIN).await;
     assert_eq!(ask(&gateway, "default/first").await.status, 200);
     left(&mut client, "default/first", 0).await;
@@ -169,11 +171,99 @@ async fn requests_at_once_exceed_a_quota_by_their_answers() {
     }
 }
 
+/// How many of 20 requests at once reach the model, and how many tokens of the quota of 100 are left after their answers of 31.
+async fn at_once(store: &Store, overlay: Option<&str>, sidecars: usize) -> Option<(usize, u32)> {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("quotas.yaml");
+    fs::write(&file, overlay.unwrap_or("domain: other")).unwrap();
+    let overlays = ["--policy-overlays", file.to_str().unwrap()];
+    let mut tollgates = Vec::new();
+    for _ in 0..sidecars {
+        let ads = Ads::start().await;
+        let tollgate = served(&ads, store, &overlays).await;
+        ads.send("1", &[quotas(&[("default/openai", 100)])]);
+        ads.accepted("1").await;
+        tollgates.push((ads, tollgate));
+    }
+    let all: Vec<&Tollgate> = tollgates.iter().map(|(_, tollgate)| tollgate).collect();
+    let gateway = gateway(&all, &["default/openai"]).await?;
+    let mut tasks = JoinSet::new();
+    for _ in 0..20 {
+        let caller = gateway.caller.clone();
+        tasks.spawn(async move {
+            let of = [("x-backend", "default/openai"), ("x-model", "gpt")];
+            let headers = [&of[..], &[("x-total-tokens", "31"), ("x-held", "1")]].concat();
+            caller.get("/v1/chat/completions", &headers).await.status
+        });
+    }
+    // The refused ones are answered. The others wait for the model, which nobody has paid for yet.
+    let refused = if overlay.is_some() { 17 } else { 0 };
+    for _ in 0..refused {
+        assert_eq!(tasks.join_next().await.unwrap().unwrap(), 429);
+    }
+    eventually("the others wait", async || {
+        (gateway.upstream.served() == 20 - refused).then_some(())
+    })
+    .await;
+    gateway.upstream.release();
+    let passed = tasks.join_all().await;
+    assert!(passed.iter().all(|status| *status == 200), "{passed:?}");
+    let mut client = DomainClient::new(all[0], DOMAIN).await;
+    let rest = 100_u32.saturating_sub(32 * u32::try_from(passed.len()).unwrap());
+    left(&mut client, "default/openai", rest).await;
+    Some((passed.len(), rest))
+}
+
+/// The overlay with an `estimate` in config/ai-gateway.md, for answers of that many tokens.
+fn estimate_overlay(tokens: u64) -> String {
+    let page = fs::read_to_string("config/ai-gateway.md").unwrap();
+    let text = page.split("```yaml\n").map(|part| part.split("```").next().unwrap());
+    let text = text.into_iter().find(|text| text.contains("estimate:")).unwrap();
+    assert_eq!(text.matches("hits: 500").count(), 1);
+    text.replace("hits: 500", &format!("hits: {tokens}"))
+}
+
+/// config/ai-gateway.md says how far a quota may be exceeded.
+#[tokio::test]
+async fn an_estimate_bounds_what_requests_at_once_can_spend() {
+    let overlay = estimate_overlay(31);
+    for store in Store::every() {
+        let Some(without) = at_once(&store, None, 1).await else { return };
+        assert_eq!(without, (20, 0), "620 tokens of 100");
+    }
+    for store in Store::every() {
+        let sidecars = if matches!(store, Store::Embedded) { 1 } else { 2 };
+        let with = at_once(&store, Some(&overlay), sidecars).await;
+        assert_eq!(with, Some((3, 4)), "93 tokens of 100, whichever sidecar decided and debited");
+    }
+}
+
+/// config/ai-gateway.md says what becomes of estimates at backends that were not used.
+#[tokio::test]
+async fn an_estimate_at_an_unused_backend_lapses() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("quotas.yaml");
+    fs::write(&file, estimate_overlay(31).replace("for: 5m", "for: 6s")).unwrap();
+    let ads = Ads::start().await;
+    let overlays = ["--policy-overlays", file.to_str().unwrap()];
+    let tollgate = served(&ads, &Store::Embedded, &overlays).await;
+    ads.send("1", &[quotas(&[("default/first", 100), ("default/second", 100)])]);
+    ads.accepted("1").await;
+    let backends = ["default/first", "default/second"];
+    let Some(gateway) = gateway(&[&tollgate], &backends).await else { return };
+    let mut client = DomainClient::new(&tollgate, DOMAIN).await;
+    assert_eq!(ask(&gateway, "default/first").await.status, 200);
+    left(&mut client, "default/first", 68).await;
+    // 1, and 31 for a while.
+    left(&mut client, "default/second", 68).await;
+    left(&mut client, "default/second", 99).await;
+}
+
 #[tokio::test]
 async fn an_overlay_adds_a_budget_to_a_quota() {
     let page = fs::read_to_string("config/ai-gateway.md").unwrap();
     let text = page.split("```yaml\n").map(|part| part.split("```").next().unwrap());
-    let text = text.into_iter().find(|text| text.starts_with("domain: ai-gateway-quota")).unwrap();
+    let text = text.into_iter().find(|text| text.contains("name: monthly")).unwrap();
     assert_eq!(text.matches("5000000/month").count(), 1);
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("quotas.yaml");
@@ -183,7 +273,7 @@ async fn an_overlay_adds_a_budget_to_a_quota() {
     let tollgate = served(&ads, &Store::Embedded, &overlays).await;
     ads.send("1", &[quotas(&[("default/openai", 1_000)])]);
     ads.accepted("1").await;
-    let Some(gateway) = gateway(&tollgate, &["default/openai"]).await else { return };
+    let Some(gateway) = gateway(&[&tollgate], &["default/openai"]).await else { return };
     let mut client = DomainClient::new(&tollgate, DOMAIN).await;
     for rest in [8, 0] {
         assert_eq!(ask(&gateway, "default/openai").await.status, 200);

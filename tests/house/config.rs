@@ -47,7 +47,7 @@ const OTHER_PAGES: [&str; 18] = [
 ];
 
 /// The pages about the policy language.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "config/README.md",
     "config/sharing.md",
     "config/choice.md",
@@ -56,6 +56,7 @@ const PAGES: [&str; 9] = [
     RESOURCES_PAGE,
     "config/adjust.md",
     RESERVATIONS_PAGE,
+    "config/estimates.md",
     "config/audit.md",
 ];
 

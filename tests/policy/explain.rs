@@ -386,6 +386,21 @@ fn a_reservation_is_told_beside_its_name() {
     assert!(told.contains("reservation hits that are held count as used"), "{told}");
 }
 
+#[test]
+fn what_a_request_holds_as_an_estimate_is_told() {
+    let folder = TempDir::new().unwrap();
+    let policy = folder.path().join("policy.yaml");
+    let text = "{domain: d, descriptors: [{key: a, limits: [{rate: 90/day, estimate: {hits: 40, for: 90s}}]}]}";
+    fs::write(&policy, text).unwrap();
+    let (_, told, _) = run(folder.path(), &["policy.yaml", "d", "a=1"]);
+    let line = "estimate   holds 40 hits until a debit settles them, or for 1m 30s";
+    assert!(told.contains(line), "{told}");
+    let (_, json, _) = run(folder.path(), &["policy.yaml", "d", "a=1", "-o", "json"]);
+    let report: Value = serde_json::from_str(&json).unwrap();
+    let expected = json!({ "hits": 40, "held": 40, "for_ms": 90_000, "at": "request" });
+    assert_eq!(report["limits"][0]["estimate"], expected);
+}
+
 /// The request of an API key, with scopes and a tier, and the reason of the refusal.
 #[test]
 fn the_route_of_a_request_with_an_api_key_is_told() {

@@ -7,6 +7,7 @@ mod corrections;
 mod credits;
 mod debits;
 mod directory;
+mod estimates;
 mod grace;
 mod holding_races;
 mod idempotency;

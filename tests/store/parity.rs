@@ -206,7 +206,9 @@ fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) -> bool {
     if batch.charges.iter().any(|charge| charge.bonus_alone.is_some()) {
         return false;
     }
-    let acts = |charge: &Charge| charge.reservation.as_ref().is_some_and(|one| one.id().is_some());
+    let acts = |charge: &Charge| {
+        charge.reservation.as_deref().is_some_and(|one| *one != Reservation::Count)
+    };
     if batch.charges.iter().any(acts) && batch.charges.iter().any(|one| one.mode != Mode::Enforce) {
         // The rest of the request may hold or end something in the question before.
         return false;
@@ -284,8 +286,11 @@ fn lasting_marks_and_reservations(mut history: History) -> History {
         {
             mark.life_ms = u32::MAX;
         }
-        if let Some(Reservation::Hold { life_ms, .. } | Reservation::Extend { life_ms, .. }) =
-            &mut special.reservation
+        if let Some(
+            Reservation::Hold { life_ms, .. }
+            | Reservation::Extend { life_ms, .. }
+            | Reservation::Estimate { life_ms, .. },
+        ) = &mut special.reservation
         {
             *life_ms = u32::MAX;
         }
@@ -464,7 +469,7 @@ fn reserve(charge: &mut Charge, step: Reservation) {
     charge.reservation = Some(Box::new(step));
     charge.refused = match (step, charge.hits) {
         (Reservation::Count, _) => charge.refused,
-        (Reservation::Settle { .. }, _) => Refused::Booked,
+        (Reservation::Settle { .. } | Reservation::SettleEstimate, _) => Refused::Booked,
         _ => Refused::Free,
     };
 }
@@ -620,12 +625,15 @@ fn amends() -> impl Strategy<Value = Option<(Vec<u64>, u8, u64)>> {
 
 fn reservation() -> impl Strategy<Value = Option<Reservation>> {
     let life = prop_oneof![1_u32..3, 1_u32..3_000, 1_u32..4_000_000_000];
-    let step = (0_u8..8, 0_u64..4, life).prop_map(|(step, id, life_ms)| match step {
+    let step = (0_u8..14, 0_u64..4, life).prop_map(|(step, id, life_ms)| match step {
         0 | 1 => Reservation::Count,
         2..5 => Reservation::Hold { id, life_ms },
         5 => Reservation::Settle { id },
         6 => Reservation::Extend { id, life_ms },
-        _ => Reservation::Release { id },
+        7 => Reservation::Release { id },
+        8..11 => Reservation::Estimate { hits: 5 * id, life_ms },
+        11 | 12 => Reservation::SettleEstimate,
+        _ => Reservation::ReleaseEstimates { hits: 5 * id, count: life_ms % 4 },
     });
     prop_oneof![1 => Just(None), 2 => step.prop_map(Some)]
 }

@@ -12,6 +12,7 @@ use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A server that answers a request with the request's headers as a JSON object, and with its path in the header `x-path`.
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 pub struct Upstream {
     pub address: SocketAddr,
     served: Arc<AtomicUsize>,
+    answers: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -29,8 +31,12 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let served = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&served);
+        let (answers, released) = watch::channel(false);
         let router = Router::new().fallback(async move |request: Request| {
             count.fetch_add(1, Ordering::SeqCst);
+            if request.headers().contains_key("x-held") {
+                released.clone().wait_for(|released| *released).await.unwrap();
+            }
             let path = HeaderValue::try_from(request.uri().to_string()).unwrap();
             let answer = match request.headers().contains_key(header::UPGRADE) {
                 true => upgrade(request),
@@ -39,7 +45,12 @@ impl Upstream {
             ([("x-path", path)], answer)
         });
         let task = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
-        Self { address, served, task }
+        Self { address, served, answers, task }
+    }
+
+    /// Answers the requests with a header `x-held`.
+    pub fn release(&self) {
+        self.answers.send_replace(true);
     }
 
     /// Requests that reached it.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::engine::{AmountSource, ExplainedDescriptor, ExplainedLimit, Explanation};
 use crate::limit::{Grace, Limit, Thresholds, Timetable};
-use crate::policy::{Adjust, Capacity, Lease, Mode};
+use crate::policy::{Adjust, Capacity, Estimate, Lease, Mode, Wait};
 use crate::store::Reservation;
 
 use super::at::stamp;
 use super::build::{Setting, count, rule};
 use super::report::{
-    AdjustReport, AmountReport, BonusReport, EdgeReport, GraceReport, IdempotencyReport,
-    LimitReport, OpenReport, PeriodReport, PressedReport, RecurrenceReport, ReservationReport,
-    SaidReport, ScheduleReport, ThresholdReport, TierReport, WaitReport,
+    AdjustReport, AmountReport, BonusReport, EdgeReport, EstimateReport, GraceReport,
+    IdempotencyReport, LimitReport, OpenReport, PeriodReport, PressedReport, RecurrenceReport,
+    ReservationReport, SaidReport, ScheduleReport, ThresholdReport, TierReport, WaitReport,
 };
 
 /// Where a limit is said, if its rule has an overlay.
@@ -105,16 +105,16 @@ impl Setting<'_> {
             partial: charge.is_partial(),
             grace: own.grace().map(grace),
             thresholds: own.thresholds().map_or_else(Vec::new, thresholds),
-            wait: limit.wait.map(|wait| WaitReport {
-                up_to_ms: u64::try_from(wait.up_to.as_millis()).unwrap_or(u64::MAX),
-                queue: wait.queue,
-            }),
+            wait: limit.wait.map(wait),
             idempotency: explained.mark.as_ref().map(|(key, mark)| IdempotencyReport {
                 key: key.clone(),
                 for_ms: mark.life_ms,
                 retries: mark.retries_max,
             }),
             reservation: charge.reservation.as_deref().map(reservation),
+            estimate: limit
+                .estimate
+                .map(|own| estimate(own, charge.reservation.as_deref().copied())),
             lease: lease(charge.lease),
             adjust: limit.adjust.as_deref().map(adjust),
         }
@@ -202,6 +202,11 @@ impl Setting<'_> {
     }
 }
 
+fn wait(wait: Wait) -> WaitReport {
+    let up_to_ms = u64::try_from(wait.up_to.as_millis()).unwrap_or(u64::MAX);
+    WaitReport { up_to_ms, queue: wait.queue }
+}
+
 fn lease(lease: Lease) -> &'static str {
     match lease {
         Lease::Off => "off",
@@ -211,12 +216,22 @@ fn lease(lease: Lease) -> &'static str {
 
 fn reservation(step: &Reservation) -> ReservationReport {
     let action = match step {
-        Reservation::Count | Reservation::Release { .. } => "count",
+        Reservation::Count | Reservation::Release { .. } | Reservation::ReleaseEstimates { .. } => {
+            "count"
+        }
+        Reservation::Estimate { .. } => "estimate",
+        Reservation::SettleEstimate => "settle_estimate",
         Reservation::Hold { .. } => "hold",
         Reservation::Settle { .. } => "settle",
         Reservation::Extend { .. } => "extend",
     };
     ReservationReport { action, for_ms: Some(step.life_ms()).filter(|ms| *ms != 0) }
+}
+
+fn estimate(estimate: Estimate, step: Option<Reservation>) -> EstimateReport {
+    let for_ms = u64::try_from(estimate.life.as_millis()).unwrap_or(u64::MAX);
+    let held = step.map_or(0, Reservation::estimated);
+    EstimateReport { hits: estimate.hits, held, for_ms, at: estimate.at.name() }
 }
 
 fn grace(grace: &Grace) -> GraceReport {

@@ -211,6 +211,8 @@ pub struct LimitReport {
     pub idempotency: Option<IdempotencyReport>,
     /// Null if no hits of the limit can be held.
     pub reservation: Option<ReservationReport>,
+    /// What requests hold until their cost is debited; null if nothing.
+    pub estimate: Option<EstimateReport>,
     pub lease: &'static str,
     /// How it follows a signal; null if it doesn't.
     pub adjust: Option<AdjustReport>,
@@ -242,6 +244,15 @@ pub struct GraceReport {
 pub struct ThresholdReport {
     pub percent: u16,
     pub hits: u64,
+}
+
+/// What requests hold until their cost is debited, which of them do, and what this one holds.
+#[derive(Debug, Serialize)]
+pub struct EstimateReport {
+    pub hits: u64,
+    pub held: u64,
+    pub for_ms: u64,
+    pub at: &'static str,
 }
 
 #[derive(Debug, Serialize)]

@@ -2,6 +2,7 @@
 
 mod requested_hits;
 mod builder;
+mod estimates;
 mod load_shedding;
 mod model;
 mod notes;
@@ -87,6 +88,7 @@ impl<'p> Plan<'p> {
         }
         parts::number(&mut plan, request);
         reservations::reserve(&mut plan, question);
+        estimates::estimate(&mut plan, all_named);
         if domain.has_retries() {
             retries::mark(&mut plan, question);
         }

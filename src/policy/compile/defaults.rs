@@ -11,8 +11,8 @@ use super::thresholds::{PERCENT_MAX, thresholds};
 use super::when::{Schedules, When};
 use crate::limit::{LimitName, Overdraft};
 use crate::policy::model::{
-    API_KEY_LABEL, AlgorithmKind, Brought, Classes, Cost, Idempotency, Lease, OVERRIDE_LABEL,
-    OnOutage, Reservations, Wait,
+    API_KEY_LABEL, AlgorithmKind, Brought, Classes, Cost, Estimate, Idempotency, Lease,
+    OVERRIDE_LABEL, OnOutage, Reservations, Wait,
 };
 use crate::policy::schema::PolicyFile;
 use crate::policy::yaml::Reader;
@@ -29,6 +29,7 @@ pub struct Defaults {
     pub overdraft: Overdraft,
     pub wait: Option<Wait>,
     pub lease: Lease,
+    pub estimate: Option<Estimate>,
     pub grace: Option<GraceDraft>,
     /// In percent.
     pub thresholds: Option<Arc<[u16]>>,
@@ -81,6 +82,9 @@ impl Defaults {
             lease: said
                 .and_then(|file| file.lease.as_ref())
                 .map_or_else(Lease::default, |word| word.value.into()),
+            estimate: said
+                .and_then(|file| file.estimate.as_ref())
+                .and_then(|file| Estimate::compile(reader, file)),
             thresholds: said
                 .and_then(|file| file.thresholds.as_ref())
                 .and_then(|file| thresholds(reader, file, PERCENT_MAX)),
@@ -118,6 +122,7 @@ impl Defaults {
             overdraft: if strict { Overdraft::None } else { self.overdraft },
             wait: self.wait,
             lease: self.lease,
+            estimate: self.estimate,
             idempotency: self.idempotency.clone(),
         }
     }

@@ -158,6 +158,7 @@ impl Idle<'_, '_> {
             mode,
             shadow,
             overdraft,
+            estimate,
             thresholds,
             grace,
             when,
@@ -191,6 +192,8 @@ impl Idle<'_, '_> {
             Some("for a limit with `adjust`")
         } else if overdraft.is_some_and(|said| said.value != OverdraftFile::None) {
             Some("for a limit with an `overdraft`")
+        } else if estimate.is_some() || self.defaults.estimate.is_some() {
+            Some("for a limit with an `estimate`")
         } else if thresholds.is_some_and(|said| !matches!(said, ThresholdsFile::None)) {
             Some("for a limit with `thresholds`")
         } else if grace.is_some() || (self.defaults.grace.is_some() && !is_strict) {

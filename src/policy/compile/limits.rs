@@ -8,6 +8,7 @@ use super::by_tier::{self, TierRate};
 use super::defaults::Defaults;
 use super::draft::Draft;
 use super::enforcement::Enforcement;
+use super::estimate::Estimated;
 use super::grace::{GraceDraft, Graced};
 use super::joint::Places;
 use super::partial::{Taken, partial};
@@ -16,7 +17,7 @@ use super::thresholds::{thresholds, used_max};
 use super::when::When;
 use crate::limit::{Limit, LimitName, Overdraft};
 use crate::policy::model::{
-    Adjust, Cost, Mode, OnOutage, Refused, RuleLimit, TierLimit, Wait, Window,
+    Adjust, Cost, Estimate, Lease, Mode, OnOutage, Refused, RuleLimit, TierLimit, Wait, Window,
 };
 use crate::policy::schema::RuleFile;
 use crate::policy::yaml::{Reader, nearest};
@@ -85,6 +86,7 @@ impl RuleLimits<'_> {
             Adjust::compile(reader, file, (&base, id)).map(Arc::new)
         });
         let by_tier = self.of_tiers(&base, &by_tier, &when);
+        let estimate = self.estimate(reader, draft, (&base, &by_tier, enforcement));
         let base = when.apply(base, None, &self.defaults.zone);
         Some(RuleLimit {
             index: self.first_index + siblings,
@@ -95,12 +97,8 @@ impl RuleLimits<'_> {
             cost: self.cost(reader, draft),
             currency: currency.map(Into::into),
             wait: self.wait(reader, draft, rate.window),
-            lease: draft
-                .file
-                .map
-                .lease
-                .as_ref()
-                .map_or(self.defaults.lease, |said| said.value.into()),
+            lease: self.lease(draft),
+            estimate,
             partial: self.partial(reader, draft, (enforcement, overdraft)),
             window: rate.window,
             mode: enforcement.mode,
@@ -209,6 +207,25 @@ impl RuleLimits<'_> {
             (None, Some(grace)) => grace.by_default(of),
             (None, None) => limit,
         }
+    }
+
+    fn lease(&self, draft: &Draft) -> Lease {
+        let said = draft.file.map.lease.as_ref();
+        said.map_or(self.defaults.lease, |said| said.value.into())
+    }
+
+    fn estimate(
+        &self,
+        reader: &mut Reader<'_>,
+        draft: &Draft,
+        (limit, by_tier, enforcement): (&Limit, &[TierLimit], Enforcement),
+    ) -> Option<Estimate> {
+        let map = &draft.file.map;
+        let is_partial = map.partial.as_ref().is_some_and(|said| said.value);
+        let has_reservations =
+            self.file.reservation.is_some() || self.defaults.reservations.is_some();
+        let of = Estimated { limit, by_tier, enforcement, is_partial, has_reservations };
+        Estimate::of_limit(reader, map.estimate.as_ref(), self.defaults.estimate, of)
     }
 
     fn partial(

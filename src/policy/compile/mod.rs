@@ -14,6 +14,7 @@ mod cost;
 mod defaults;
 mod draft;
 mod enforcement;
+mod estimate;
 mod file;
 mod grace;
 mod idempotency;

@@ -1,14 +1,25 @@
 //! Converts the words of a policy file to their values in the model.
 
 use crate::limit::Overdraft;
-use crate::policy::model::{AlgorithmKind, Lease, Mode, OnOutage};
-use crate::policy::schema::{AlgorithmFile, LeaseFile, ModeFile, OutageFile, OverdraftFile};
+use crate::policy::model::{AlgorithmKind, EstimateAt, Lease, Mode, OnOutage};
+use crate::policy::schema::{
+    AlgorithmFile, EstimateAtFile, LeaseFile, ModeFile, OutageFile, OverdraftFile,
+};
 
 impl From<LeaseFile> for Lease {
     fn from(word: LeaseFile) -> Self {
         match word {
             LeaseFile::Auto => Self::Auto,
             LeaseFile::Off => Self::Off,
+        }
+    }
+}
+
+impl From<EstimateAtFile> for EstimateAt {
+    fn from(word: EstimateAtFile) -> Self {
+        match word {
+            EstimateAtFile::Request => Self::Request,
+            EstimateAtFile::Peek => Self::Peek,
         }
     }
 }

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use crate::limit::{Algorithm, Bucket, Calendar, Fixed, LimitName, Overdraft, Sliding};
 
+use super::estimate::Estimate;
 use super::idempotency::Idempotency;
 use super::lease::Lease;
 use super::mode::Mode;
@@ -50,6 +51,7 @@ pub struct Brought {
     pub overdraft: Overdraft,
     pub wait: Option<Wait>,
     pub lease: Lease,
+    pub estimate: Option<Estimate>,
     pub idempotency: Option<Arc<Idempotency>>,
 }
 

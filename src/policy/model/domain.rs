@@ -114,7 +114,13 @@ impl Domain {
     pub fn api_key_limit(&self, rate: (u64, Window), label: &Arc<str>) -> RuleLimit {
         let of = (self.limit_count + 1, &self.brought.api_key_name);
         let brought = self.brought_limit(rate, of);
-        RuleLimit { label: label.clone(), wait: None, charges_retries: true, ..brought }
+        RuleLimit {
+            label: label.clone(),
+            wait: None,
+            estimate: None,
+            charges_retries: true,
+            ..brought
+        }
     }
 
     fn brought_limit(
@@ -122,9 +128,10 @@ impl Domain {
         (amount, window): (u64, Window),
         (index, name): (usize, &Arc<LimitName>),
     ) -> RuleLimit {
-        let Brought { mode, strict, enforced, on_outage, overdraft, wait, lease, .. } =
+        let Brought { mode, strict, enforced, on_outage, overdraft, wait, lease, estimate, .. } =
             self.brought;
         let limit = Limit::new(amount, self.brought.algorithm(amount, window));
+        let estimate = estimate.filter(|one| !strict && one.hits < limit.capacity());
         let limit = limit.named(Arc::clone(name));
         RuleLimit {
             index,
@@ -136,6 +143,7 @@ impl Domain {
             currency: None,
             wait,
             lease,
+            estimate,
             partial: false,
             window,
             mode,

@@ -12,6 +12,7 @@ mod choice;
 mod classes;
 mod cost;
 mod domain;
+mod estimate;
 mod idempotency;
 mod key;
 mod lease;
@@ -51,6 +52,7 @@ pub use classes::{
 };
 pub use cost::{Cost, CostLine};
 pub use domain::{Domain, Path, Walk};
+pub use estimate::{Estimate, EstimateAt};
 pub use idempotency::Idempotency;
 pub use key::{Key, KeyEntry, RetryId};
 pub use lease::{LEASED_AMOUNT_MIN, Lease};

@@ -7,6 +7,7 @@ use crate::limit::{Limit, Overdraft};
 
 use super::adjust::Adjust;
 use super::cost::Cost;
+use super::estimate::Estimate;
 use super::lease::Lease;
 use super::mode::Mode;
 use super::outage::OnOutage;
@@ -36,6 +37,8 @@ pub struct RuleLimit {
     pub wait: Option<Wait>,
     /// Whether hits may be taken ahead.
     pub lease: Lease,
+    /// What a request holds until its cost is debited; None if nothing.
+    pub estimate: Option<Estimate>,
     /// A request that asks for more hits than it has gets those that it has.
     pub partial: bool,
     pub window: Window,

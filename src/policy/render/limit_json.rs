@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::limit::{Algorithm, Condition, Limit, Overdraft};
-use crate::policy::model::{Adjust, Classes, Cost, CostLine, Lease, RuleLimit, TierLimit};
+use crate::policy::model::{
+    Adjust, Classes, Cost, CostLine, Estimate, Lease, RuleLimit, TierLimit,
+};
 
 /// A limit as JSON, with all its settings.
 pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
@@ -52,6 +54,11 @@ fn describe_charging(limit: &RuleLimit, map: &mut Map<String, Value>) {
     }
     if limit.limit.overdraft() != Overdraft::None {
         map.insert("overdraft".to_owned(), limit.limit.overdraft().to_string().into());
+    }
+    if let Some(Estimate { hits, life, at }) = limit.estimate {
+        let for_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        let estimate = json!({ "hits": hits, "for_ms": for_ms, "at": at.name() });
+        map.insert("estimate".to_owned(), estimate);
     }
     if limit.partial {
         map.insert("partial".to_owned(), true.into());

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::Named;
 use super::adjust::AdjustFile;
+use super::estimate::EstimateFile;
 use super::grace::GraceFile;
 use super::idempotency::off;
 use super::map::{Read, map, note_missing, start_of};
@@ -32,6 +33,7 @@ map! {
     overdraft: Spanned<OverdraftFile> = word;
     wait: WaitFile = one;
     lease: Spanned<LeaseFile> = word;
+    estimate: EstimateFile = one;
     thresholds: ThresholdsFile = thresholds;
     grace: GraceFile = one;
     when: Spanned<Vec<WhenFile>> = when;
@@ -103,6 +105,8 @@ map! {
     wait: WaitFile = one;
     /// Whether a sidecar may take hits ahead and spend them locally; off if absent.
     lease: Spanned<LeaseFile> = word;
+    /// Hits that a request holds until its cost is debited after the response; none if absent.
+    estimate: EstimateFile = one;
     /// Percentages at which to report use, once in each window; none if absent.
     thresholds: ThresholdsFile = thresholds;
     /// How far the limit may be exceeded for a limited time, from the first breach on; not at all if absent.

@@ -7,6 +7,7 @@ mod alerts;
 mod answer;
 mod api_keys;
 mod choice;
+mod estimate;
 mod grace;
 mod idempotency;
 mod limit;
@@ -36,6 +37,7 @@ pub use alerts::{
 pub use answer::{AnswerFile, is_header_name};
 pub use api_keys::{ApiKeyHeadersFile, ApiKeyPlaceFile, ApiKeyRouteFile, ApiKeysFile};
 pub use choice::{CandidateFile, ChoiceFile, WeightsFile};
+pub use estimate::EstimateFile;
 pub use grace::GraceFile;
 pub use idempotency::{IdempotencyFile, RuleIdempotencyFile};
 pub use limit::{DefaultsFile, LimitFile, LimitMapFile, WaitFile};
@@ -51,9 +53,9 @@ pub use sharing::{
 pub use thresholds::ThresholdsFile;
 pub use words::{
     AlertSeverityFile, AlertSignalFile, AlertSplitFile, AlgorithmFile, AnswerBodyFile,
-    AnswerLimitsFile, AnswerMetadataFile, ApiKeyOutageFile, ChannelTypeFile, HeaderSetFile,
-    LeaseFile, MailTlsFile, ModeFile, OtherRoutesFile, OutageFile, OverdraftFile, RefusalIdFile,
-    Word,
+    AnswerLimitsFile, AnswerMetadataFile, ApiKeyOutageFile, ChannelTypeFile, EstimateAtFile,
+    HeaderSetFile, LeaseFile, MailTlsFile, ModeFile, OtherRoutesFile, OutageFile, OverdraftFile,
+    RefusalIdFile, Word,
 };
 
 /// Values by free names, in the order of the file.

@@ -281,6 +281,16 @@ words! {
 }
 
 words! {
+    /// Which requests hold an estimate; those that name other hits are debits.
+    EstimateAtFile {
+        /// Those that name no hits.
+        Request = "request",
+        /// Those that name 0 hits.
+        Peek = "peek",
+    }
+}
+
+words! {
     /// The word for no limit.
     UnlimitedFile {
         /// No limit applies.

@@ -183,22 +183,24 @@ impl<'a> Decider<'a> {
         let peek;
         let charge = match made {
             Made::Refused(_) => {
-                peek = Charge { hits: Hits::Spend(0), refused: Refused::Counted, ..charge.clone() };
+                let (hits, reservation) = (Hits::Spend(0), charge.counting());
+                peek = Charge { hits, refused: Refused::Counted, reservation, ..charge.clone() };
                 &peek
             }
             Made::No | Made::Yes | Made::Retried(_) => charge,
         };
         let on = self.settled(index);
-        let fits = match charge.is_peek() {
+        let need = charge.needs();
+        let fits = match charge.is_peek() && need == Hits::Spend(0) {
             true => !allowance.is_overdrawn(&on),
-            false => allowance.suffice(&on, charge.least()),
+            false => allowance.suffice(&on, need),
         };
         if !self.wait_for_place(charge, allowance) && fits {
             return Fit::Now;
         }
         allowance.available.extend(self.later_capacity(charge));
         allowance.add_grace(&on);
-        let fit = allowance.wait(&on, charge.least());
+        let fit = allowance.wait(&on, need);
         match charge.limit.outlook(self.now) {
             None => fit,
             Some(outlook) => {
@@ -252,7 +254,8 @@ impl<'a> Decider<'a> {
             None => false,
             // One that finds the count right is a correction, too.
             Some(Once::Correction { .. }) => true,
-            Some(_) => !is_empty,
+            Some(Once::Token(_)) => !is_empty,
+            Some(_) => !is_empty && !charge.only_estimates(),
         };
         if is_noted {
             let made = self.made(charge);
@@ -288,6 +291,9 @@ impl<'a> Decider<'a> {
             decision.standing = self.standing(index, &allowance);
             return;
         };
+        if charge.step().is_some_and(Reservation::is_of_estimate) {
+            allowance.held = self.holdings(charge).steps(None).collect();
+        }
         let (base, clipped) = match (charge.amends.as_deref(), charge.alone()) {
             (Some(amends), _) => {
                 (self.put_back(charge, amends, (&mut allowance, spending.hits)), 0)
@@ -380,7 +386,8 @@ impl<'a> Decider<'a> {
         let capacity = AvailableCapacity { from_ms: now_ms, until_ms: u64::MAX, hits };
         let begun = self.records[charge.key_index].grace(charge.limit.tag());
         let grace = charge.grace_of(limit).map(|grace| grace.left(begun));
-        let holds = matches!(charge.step(), Some(Reservation::Hold { .. }));
+        let step = charge.step();
+        let holds = matches!(step, Some(Reservation::Hold { .. } | Reservation::Estimate { .. }));
         let held = self.held(charge);
         Allowance { available: SmallVec::from_elem(capacity, 1), bonuses, grace, held, holds }
     }

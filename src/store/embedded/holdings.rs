@@ -5,6 +5,10 @@ use super::decide::{Decider, Made};
 use crate::limit::{Allowance, Held, HeldFrom, Hits, Holdings, Overdraft};
 use crate::store::{Charge, HELD_MAX, Once, Reservation, Retry};
 
+/// Estimates of the same hits that lapse in the same of so many parts of their life are kept as one, so that any number of
+/// them need little memory.
+const ESTIMATE_SLOTS: u64 = 60;
+
 /// What a charge spends.
 pub(super) struct Spending {
     pub hits: Hits,
@@ -17,7 +21,9 @@ impl Charge {
     /// Whether it is about what is spent, and not about what is held.
     pub(super) fn spends_hits(&self) -> bool {
         let step = self.reservation.as_deref();
-        step.is_none_or(|step| matches!(step, Reservation::Count | Reservation::Settle { .. }))
+        step.is_none_or(|step| {
+            step.is_of_estimate() || matches!(step, Reservation::Count | Reservation::Settle { .. })
+        })
     }
 
     /// What another charge of its limit does with reservations that only looks.
@@ -32,7 +38,11 @@ impl Charge {
             _ if matches!(self.once, Some(Once::Look(_))) => false,
             Reservation::Hold { .. } => matches!(self.hits, Hits::Spend(1..)),
             Reservation::Extend { .. } => self.hits.amount() == 0,
-            Reservation::Release { .. } => matches!(self.hits, Hits::GiveBack(_)),
+            Reservation::Release { .. } | Reservation::ReleaseEstimates { .. } => {
+                matches!(self.hits, Hits::GiveBack(_))
+            }
+            Reservation::Estimate { hits, .. } => 0 < hits && matches!(self.hits, Hits::Spend(_)),
+            Reservation::SettleEstimate => matches!(self.hits, Hits::Spend(1..)),
             Reservation::Count | Reservation::Settle { .. } => true,
         };
         Some(if makes { step } else { Reservation::Count })
@@ -46,6 +56,12 @@ impl Charge {
     /// Whether it may do something although it asks for no hits.
     pub(super) fn acts_without_hits(&self) -> bool {
         matches!(self.step(), Some(Reservation::Settle { .. } | Reservation::Extend { .. }))
+            || self.only_estimates()
+    }
+
+    /// Whether it makes or releases an estimate, and nothing besides.
+    pub(super) fn only_estimates(&self) -> bool {
+        self.hits.amount() == 0 && self.step().is_some_and(Reservation::is_of_estimate)
     }
 }
 
@@ -64,8 +80,15 @@ impl Decider<'_> {
         if holdings.is_empty() {
             return Vec::new();
         }
-        let own = charge.step().filter(|_| charge.settles()).and_then(Reservation::id);
-        holdings.steps(own).collect()
+        match charge.step() {
+            Some(Reservation::SettleEstimate) => {
+                let mut others = holdings.clone();
+                others.end_oldest_estimate();
+                others.steps(None).collect()
+            }
+            Some(Reservation::Settle { id }) => holdings.steps(Some(id)).collect(),
+            _ => holdings.steps(None).collect(),
+        }
     }
 
     /// What is held under the id that a charge names.
@@ -96,14 +119,18 @@ impl Decider<'_> {
         match charge.step() {
             Some(Reservation::Settle { .. }) => self.own(charge).is_some(),
             Some(Reservation::Extend { .. } | Reservation::Release { .. }) => true,
-            Some(Reservation::Count | Reservation::Hold { .. }) | None => false,
+            Some(Reservation::SettleEstimate) => self.holdings(charge).oldest_estimate().is_some(),
+            Some(Reservation::ReleaseEstimates { .. }) => true,
+            Some(Reservation::Count | Reservation::Hold { .. } | Reservation::Estimate { .. })
+            | None => false,
         }
     }
 
     /// Leaves out of what is held now and later the time until there is a place for one more reservation; says whether
     /// there is none now.
     pub(super) fn wait_for_place(&self, charge: &Charge, allowance: &mut Allowance) -> bool {
-        let holds = matches!(charge.step(), Some(Reservation::Hold { .. }));
+        let step = charge.step();
+        let holds = matches!(step, Some(Reservation::Hold { .. } | Reservation::Estimate { .. }));
         let is_full = holds && HELD_MAX <= self.holdings(charge).len();
         if is_full {
             allowance.held.remove(0);
@@ -122,6 +149,10 @@ impl Decider<'_> {
         let (clipped, overdraft) = (0, charge.overdraft());
         let asked = Spending { hits, clipped, overdraft };
         let Some(step) = charge.step() else { return Some(asked) };
+        if step.is_of_estimate() {
+            self.estimate(index, step);
+            return Some(asked);
+        }
         let Some(id) = step.id() else { return Some(asked) };
         let until_ms = self.now.as_ms() + u64::from(step.life_ms());
         let own = self.own(charge).map(|own| (own, self.settlement(index, own, allowance)));
@@ -143,6 +174,26 @@ impl Decider<'_> {
                 spending.filter(|spending| spending.hits.amount() != 0)
             }
             _ => None,
+        }
+    }
+
+    /// Makes an estimate, or ends some. `begin_estimate` and `end_estimates` in Lua mirror this.
+    fn estimate(&mut self, index: usize, step: Reservation) {
+        let charge = &self.batch.charges[index];
+        let now_ms = self.now.as_ms();
+        let holdings = self.records[charge.key_index].holdings_mut(charge.limit.tag());
+        match step {
+            Reservation::Estimate { hits, life_ms } => {
+                let life_ms = u64::from(life_ms);
+                let slot_ms = (life_ms / ESTIMATE_SLOTS).max(1);
+                let until_ms = (now_ms + life_ms).div_ceil(slot_ms) * slot_ms;
+                holdings.add_estimate(hits, until_ms);
+            }
+            Reservation::SettleEstimate => holdings.end_oldest_estimate(),
+            Reservation::ReleaseEstimates { hits, count } => {
+                holdings.end_youngest_estimates(hits, count.into());
+            }
+            _ => {}
         }
     }
 

@@ -113,7 +113,7 @@ pub fn fit_on_schedule(
             holds: allowance.holds,
         };
         later.add_grace(&on);
-        fits_before(later.wait(&on, charge.least()), stretch.from_ms, end_ms)
+        fits_before(later.wait(&on, charge.needs()), stretch.from_ms, end_ms)
     });
     match first.or_else(|| fitting.find_map(|at_ms| at_ms)) {
         Some(at_ms) => Fit::AfterMs(at_ms.saturating_sub(now_ms)),

@@ -4,7 +4,7 @@
 use super::decide::{Decider, Made};
 use crate::limit::{Allowance, Hits, Overdraft};
 use crate::policy::{Mode, Refused};
-use crate::store::{Charge, Decision, Once, Retry};
+use crate::store::{Charge, Decision, Once, Reservation, Retry};
 
 /// Parts of one batch.
 pub const PARTS_MAX: u8 = 31;
@@ -12,7 +12,8 @@ pub const PARTS_MAX: u8 = 31;
 impl Charge {
     /// Whether fewer hits are taken if the limit does not have all. Never of a debit or a reservation, and never with an overdraft.
     pub fn is_partial(&self) -> bool {
-        let is_reserved = self.reservation.as_ref().is_some_and(|step| step.id().is_some());
+        let counts = |step: &Reservation| *step == Reservation::Count;
+        let is_reserved = self.reservation.as_deref().is_some_and(|step| !counts(step));
         self.part != 0
             && !is_reserved
             && matches!(self.hits, Hits::Spend(1..))
@@ -23,6 +24,14 @@ impl Charge {
     /// The hits without which it does not pass.
     pub fn least(&self) -> Hits {
         if self.is_partial() { Hits::Spend(1) } else { self.hits }
+    }
+
+    /// The same with those that it holds as an estimate.
+    pub fn needs(&self) -> Hits {
+        match self.step().map_or(0, Reservation::estimated) {
+            0 => self.least(),
+            estimated => Hits::Spend(self.hits.amount().saturating_add(estimated)),
+        }
     }
 }
 

@@ -229,7 +229,8 @@ impl Fallback {
             ..charge.clone()
         };
         let (refused, once) = (charge.refused, charge.once.filter(|once| once.mark().is_some()));
-        let reservation = charge.reservation.clone();
+        let times = self.times(&charge.limit);
+        let reservation = charge.reservation.as_deref().map(|step| Box::new(step.times(times)));
         let charge = match (charge.on_outage, charge.hits) {
             (OnOutage::Deny, Hits::Spend(1..)) => {
                 Charge { limit: Arc::new(Limit::new(0, Algorithm::Total)), ..plain }
@@ -241,7 +242,6 @@ impl Fallback {
             (OnOutage::Local, hits) => {
                 let used = known.map_or(0, |known| known.used);
                 let open = Open { hits: open(charge).saturating_sub(used), pressed: Vec::new() };
-                let times = self.times(&charge.limit);
                 let hits = match hits {
                     Hits::Spend(hits) => Hits::Spend(hits.saturating_mul(times)),
                     Hits::GiveBack(hits) => Hits::GiveBack(hits.saturating_mul(times)),

@@ -135,8 +135,9 @@ end
 -- Makes a special charge. Mirrors Decider::spend.
 local function spend_special(one, grants)
   local special, entry = one.special, one.entry
-  local is_empty = one.hits == 0 and special.step ~= reservations.SETTLE and special.step ~= reservations.EXTEND
-  local notes = special.keyed and (not is_empty or special.keyed.once == ONCE_CORRECTION)
+  local only_estimates = one.hits == 0 and reservations.ESTIMATE <= special.step
+  local is_empty = one.hits == 0 and not only_estimates and special.step ~= reservations.SETTLE and special.step ~= reservations.EXTEND
+  local notes = special.keyed and (not is_empty and not only_estimates or special.keyed.once == ONCE_CORRECTION)
   if notes and note_keyed(one) then amends.untell(one) end
   if is_empty then
     if special.amends then amends.tell(one) end
@@ -250,7 +251,7 @@ end
 -- The hits that do not come back of a charge whose hits do, below zero. Mirrors Charge::comes_back.
 local function kept_back(one)
   local held = one.special and one.special.held
-  if held and held.step ~= reservations.COUNT then return 0 end
+  if held and held.step ~= reservations.COUNT and held.step ~= reservations.RELEASE_ESTIMATES then return 0 end
   return min(one.hits + one.back, 0)
 end
 

@@ -2,12 +2,17 @@
 -- limit/held.rs and store/embedded/holdings.rs.
 --
 -- A charge for which reservations count as used says in SPECIAL what it does with them: nothing
--- besides; hold its hits instead of spending them; settle what is held, extend it or release it; or settle all of it. All but the first go on
--- after everything else but a schedule as RESERVED: for how long, and the id of the reservation.
+-- besides; hold its hits instead of spending them; settle what is held, extend it or release it; or settle all of it; hold more
+-- than its hits as an estimate, settle the oldest of those, or release some. All but the first, and the one that settles an
+-- estimate, go on after everything else but a schedule as RESERVED: for how long, and the id of the reservation; of an estimate
+-- its hits in place of the id, and where some are released how many.
 -- An entry named `@`, tag holds as ONE the sum, and as HELD each reservation, the first to lapse first: until when, how many
--- hits, and its id.
+-- hits, and its id. Estimates of the same hits that lapse together are one of them, with the hits of each as its id.
 
-local reservations = { COUNT = 1, HOLD = 2, SETTLE = 3, EXTEND = 4, SETTLE_ALL = 6 }
+local reservations = {
+  COUNT = 1, HOLD = 2, SETTLE = 3, EXTEND = 4, SETTLE_ALL = 6,
+  ESTIMATE = 7, SETTLE_ESTIMATE = 8, RELEASE_ESTIMATES = 9,
+}
 
 -- The hits in the mark of one that settles all of it: no other charge has them.
 reservations.ALL_USED = -4503599627370496
@@ -20,9 +25,15 @@ do
 
   -- As in pack.rs.
   local COUNT, HOLD, SETTLE, EXTEND, RELEASE, SETTLE_ALL = 1, 2, 3, 4, 5, 6
+  local ESTIMATE, SETTLE_ESTIMATE, RELEASE_ESTIMATES = 7, 8, 9
 
   -- As in store/reservation.rs.
   local HELD_MAX = 100
+
+  -- As in holdings.rs.
+  local ESTIMATE_SLOTS = 60
+  -- The hits of an estimate, in place of an id; those of reservations may be greater.
+  local EACH = '<I7B'
 
   -- What is held where reservations don't count.
   local NOTHING_HELD = { { from = 0, hits = 0 } }
@@ -48,6 +59,28 @@ do
     entry.body = at <= #body and pack(ONE, sum) .. body:sub(at) or ''
   end
 
+  -- The hits of each estimate that holds so many together. Mirrors Holdings::oldest_estimate.
+  local function each_of(id, hits)
+    local each, more = unpack(EACH, id)
+    return more == 0 and min(each, hits) or hits
+  end
+
+  -- Reads what a charge does with estimates; returns where it ends.
+  local function read_estimate(held, bytes, at)
+    if held.step == SETTLE_ESTIMATE then
+      local body = held.entry.body
+      if body ~= '' then
+        local _, hits, id = unpack(HELD, body, ONE_LEN + 1)
+        held.own = each_of(id, hits)
+      end
+      return at
+    end
+    held.life, held.id, at = unpack(RESERVED, bytes, at)
+    held.each = unpack(ONE, held.id)
+    if held.step == ESTIMATE then held.estimated = held.each end
+    return at
+  end
+
   -- Reads what a charge does with reservations, and what they hold; returns where it ends. Mirrors Charge::step and
   -- Decider::made_of_reservation.
   function reservations.read(one, bytes, at, step)
@@ -55,9 +88,10 @@ do
     local entry = entry_of(one.record, HELD_NAME .. one.entry.tag)
     if (#entry.body - ONE_LEN) % HELD_LEN ~= 0 then entry.body = '' end
     lapse(entry)
-    local held = { step = step, entry = entry, life = 0, id = '', own = false, ends = 0, settled = 0 }
+    local held = { step = step, entry = entry, life = 0, id = '', own = false, ends = 0, settled = 0, each = 0, estimated = 0 }
     if step == SETTLE_ALL then held.step, step = SETTLE, SETTLE end
     special.held = held
+    if ESTIMATE <= step then return read_estimate(held, bytes, at) end
     if step ~= COUNT then
       held.life, held.id, at = unpack(RESERVED, bytes, at)
       local place, ends, hits = find_held(entry.body, held.id)
@@ -83,7 +117,8 @@ do
   -- The same without what the charge settles.
   function reservations.held_by_others(one)
     local held = one.special.held
-    return reservations.held(one) - (held.step == SETTLE and held.own or 0)
+    local settles = held.step == SETTLE or held.step == SETTLE_ESTIMATE
+    return reservations.held(one) - (settles and held.own or 0)
   end
 
   -- What is held from now on, and from each lapse on, but for the reservation of an id. Mirrors Holdings::steps.
@@ -116,11 +151,16 @@ do
     return found
   end
 
+  -- Whether a charge holds hits that it must have.
+  function reservations.holds(held)
+    return held.step == HOLD or held.step == ESTIMATE
+  end
+
   -- Whether there is no place for what a charge is to hold. Mirrors Decider::wait_for_place.
   function reservations.is_full(one)
     local held, keyed = one.special.held, one.special.keyed
     if keyed and keyed.was_refused then return false end
-    return held and held.step == HOLD and HELD_MAX <= floor(#held.entry.body / HELD_LEN)
+    return held and reservations.holds(held) and HELD_MAX <= floor(#held.entry.body / HELD_LEN)
   end
 
   -- What is held now and later when a charge asks.
@@ -134,7 +174,9 @@ do
 
   -- Whether a charge fits because of its reservation. Mirrors Decider::fits_by_reservation.
   function reservations.fit(held)
-    return held.step == SETTLE and held.own or held.step == EXTEND or held.step == RELEASE
+    local step = held.step
+    local settles = step == SETTLE or step == SETTLE_ESTIMATE
+    return settles and held.own or step == EXTEND or step == RELEASE or step == RELEASE_ESTIMATES
   end
 
   -- Ends what a reservation holds.
@@ -155,11 +197,73 @@ do
       .. body:sub(place)
   end
 
+  -- Notes that there is something to write of what is held.
+  local function keep_held(one)
+    local entry = one.special.held.entry
+    local last = #entry.body - HELD_LEN + 1
+    if 0 < last then entry.expiry = unpack(HELD, entry.body, last) end
+    one.record.written = true
+  end
+
+  -- Holds an estimate. Mirrors Holdings::add_estimate.
+  local function begin_estimate(held)
+    local slot = max(floor(held.life / ESTIMATE_SLOTS), 1)
+    local ends = ceil((now + held.life) / slot) * slot
+    local body = held.entry.body
+    for at = ONE_LEN + 1, #body, HELD_LEN do
+      local known_ends, hits, id = unpack(HELD, body, at)
+      if known_ends == ends and id == held.id then
+        local sum = unpack(ONE, body) + held.each
+        held.entry.body = pack(ONE, sum) .. body:sub(ONE_LEN + 1, at - 1) .. pack(HELD, ends, hits + held.each, id)
+          .. body:sub(at + HELD_LEN)
+        return
+      end
+    end
+    begin_held(held, held.each, ends)
+  end
+
+  -- Ends so many of the estimates at a place, and returns how many there were. Mirrors Holdings::reduce.
+  local function reduce(held, at, count)
+    local body = held.entry.body
+    local ends, hits, id = unpack(HELD, body, at)
+    local each = each_of(id, hits)
+    local left = max(hits - each * count, 0)
+    local rest = body:sub(ONE_LEN + 1, at - 1) .. (0 < left and pack(HELD, ends, left, id) or '')
+      .. body:sub(at + HELD_LEN)
+    held.entry.body = rest ~= '' and pack(ONE, unpack(ONE, body) - hits + left) .. rest or ''
+    return each == 0 and 1 or floor(hits / each)
+  end
+
+  -- Ends estimates, the last to lapse first. Mirrors Holdings::end_youngest_estimates.
+  local function end_youngest(held)
+    local count = held.life
+    for at = #held.entry.body - HELD_LEN + 1, ONE_LEN + 1, -HELD_LEN do
+      local _, _, id = unpack(HELD, held.entry.body, at)
+      if id == held.id and 0 < count then count = count - reduce(held, at, count) end
+    end
+  end
+
+  -- Does what a charge does with estimates, and returns whether it does anything. Mirrors Decider::estimate.
+  function reservations.estimate(one)
+    local held = one.special.held
+    if held.step < ESTIMATE then return false end
+    if held.step == ESTIMATE then
+      begin_estimate(held)
+    elseif held.step == RELEASE_ESTIMATES then
+      end_youngest(held)
+    elseif held.own then
+      reduce(held, ONE_LEN + 1, 1)
+    end
+    held.own = false
+    keep_held(one)
+    return true
+  end
+
   -- Does what a charge does with reservations; returns how many hits are to be spent, how many are forgiven, and whether those
   -- that the limit does not have count. Nil if none are. Mirrors Decider::reserve and Decider::settlement.
   function reservations.reserve(one, remaining, counts_all)
     local held, hits = one.special.held, one.hits
-    local entry, own = held.entry, held.own
+    local own = held.own
     end_held(held)
     held.own = false
     if held.step == HOLD then
@@ -167,9 +271,7 @@ do
     elseif held.step == EXTEND and own then
       begin_held(held, own, max(held.ends, now + held.life))
     end
-    local last = #entry.body - HELD_LEN + 1
-    if 0 < last then entry.expiry = unpack(HELD, entry.body, last) end
-    one.record.written = true
+    keep_held(one)
     if held.step ~= SETTLE then return end
     local forgiven = 0
     if own and (hits < 0 or one.special.uses_all) then

@@ -34,10 +34,10 @@ const SCHEDULED: u8 = 128;
 const MARKED: u64 = 1 << 52;
 
 /// What is added to what a charge does with reservations, for one that puts something right of an earlier one.
-const AMENDS: u8 = 8;
+const AMENDS: u8 = 16;
 
 /// The same for one of whose bonuses one alone has the hits.
-const ALONE: u8 = 16;
+const ALONE: u8 = 32;
 
 /// What a request begins with that has one plain charge, and what others begin with.
 const ONE_PLAIN: u8 = 1;
@@ -174,9 +174,21 @@ fn pack_special(
             push_long(bytes, number);
         }
     }
-    if let Some((step, id)) = step.and_then(|step| Some((step, step.id()?))) {
-        push_long(bytes, step.life_ms().into());
-        bytes.extend(id.to_le_bytes());
+    if let Some([first, second]) = step.and_then(reserved) {
+        push_long(bytes, first);
+        bytes.extend(second.to_le_bytes());
+    }
+}
+
+/// For how many milliseconds it holds hits, or how many estimates it releases; and the id of its reservation, or the hits of an
+/// estimate.
+fn reserved(step: Reservation) -> Option<[u64; 2]> {
+    let life_ms = step.life_ms().into();
+    match step {
+        Reservation::SettleEstimate => None,
+        Reservation::Estimate { hits, .. } => Some([life_ms, hits.min(AMOUNT_MAX)]),
+        Reservation::ReleaseEstimates { hits, count } => Some([count.into(), hits.min(AMOUNT_MAX)]),
+        step => Some([life_ms, step.id()?]),
     }
 }
 
@@ -250,6 +262,9 @@ fn step_code(step: Reservation, hits: Hits) -> u8 {
         Reservation::Settle { .. } => 3,
         Reservation::Extend { .. } => 4,
         Reservation::Release { .. } => 5,
+        Reservation::Estimate { .. } => 7,
+        Reservation::SettleEstimate => 8,
+        Reservation::ReleaseEstimates { .. } => 9,
     }
 }
 

@@ -32,7 +32,7 @@
 --            level, rise, fall: it stands at this level once more than `rise` is in use, and does until
 --                      each mark of this level or above has at most `fall` in use
 
-local amends = { AMENDS = 8, ALONE = 16 }
+local amends = { AMENDS = 16, ALONE = 32 }
 
 local SPECIAL = '<I7I7I7BI2BB'
 local TOKEN = '<I7c8'
@@ -550,14 +550,14 @@ local function special_fit(one, gauges)
   local held = special.held
   if held and held.is_conflict then return CONFLICT end
   local was_refused = special.keyed and special.keyed.was_refused
-  local holds = held and held.step == reservations.HOLD
+  local holds = held and reservations.holds(held)
   if one.hits < 0 or special.overdraft == OWED and not holds or special.is_made and not was_refused then return 0 end
   if held and reservations.fit(held) then return 0 end
   if special.alone then
     local most = special.only and min(bonus_left(special.only), special_remaining(one)) or 0
     return one.hits <= most and 0 or -1
   end
-  local need, remaining = was_refused and 0 or one.hits, special_remaining(one)
+  local need, remaining = was_refused and 0 or one.hits + (held and held.estimated or 0), special_remaining(one)
   local by_others = held and reservations.held_by_others(one) or 0
   if need == 0 then
     -- Nothing always fits, but a peek finds out whether more is in use than is open.
@@ -638,7 +638,7 @@ local function special_spending(one)
   local overdraft = special.overdraft
   if overdraft == NONE and special.debit ~= 0 then overdraft = ALLOW end
   local held = special.held
-  if not held or held.step == reservations.COUNT then
+  if not held or held.step == reservations.COUNT or reservations.estimate(one) then
     return special_divide(one, special.got or one.hits, overdraft)
   end
   local counts_all = special.overdraft == ALLOW or special.overdraft == OWED

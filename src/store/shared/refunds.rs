@@ -52,7 +52,7 @@ pub struct Overcharge {
     pub on_outage: OnOutage,
     /// For a charge with an idempotency key.
     pub undo: Option<Undo>,
-    /// For a charge of a limit on which reservations count. Hits that it holds are released.
+    /// For a charge of a limit on which reservations count: what releases the hits that it holds.
     pub reservation: Option<Box<Reservation>>,
 }
 
@@ -102,6 +102,9 @@ impl Overcharge {
         };
         self.at = self.at.max(other.at);
         self.open = other.open;
+        if let (Some(step), Some(more)) = (&mut self.reservation, &other.reservation) {
+            **step = step.joined(**more);
+        }
         match (&mut self.amends, other.amends) {
             (Some(known), Some(amends)) => known.join(&mut self.bonuses, *amends, other.bonuses),
             (_, amends) => (self.amends, self.bonuses) = (amends, other.bonuses),
@@ -117,13 +120,9 @@ impl Overcharge {
 
     /// The charge that gives them back.
     fn charge(self, group: usize) -> Charge {
-        let reservation = self.reservation.map(|step| match *step {
-            Reservation::Hold { id, .. } => Box::new(Reservation::Release { id }),
-            _ => Box::new(Reservation::Count),
-        });
         Charge {
             group,
-            reservation,
+            reservation: self.reservation,
             open: Open { hits: self.open, ..Open::all() },
             bonuses: self.bonuses,
             amends: self.amends,

@@ -34,7 +34,9 @@ impl ShardBatch {
         let spent = spent.map(|(index, (charge, decision))| {
             (index, charge.hits.amount().saturating_sub(decision.clipped))
         });
-        spent.filter(|(_, hits)| *hits != 0).collect()
+        let estimates =
+            |index: usize| self.batch.charges.get(index).is_some_and(|one| estimated(one) != 0);
+        spent.filter(|(index, hits)| *hits != 0 || estimates(*index)).collect()
     }
 
     /// By charge, whether its group was charged here.
@@ -84,7 +86,7 @@ impl ShardBatch {
                     bonuses: charge.bonuses.clone(),
                     amends: self.amends(outcome, (index, hits)).map(Box::new),
                     on_outage: charge.on_outage,
-                    reservation: charge.reservation.clone(),
+                    reservation: charge.reservation.as_deref().map(|step| Box::new(step.undone())),
                 }
             });
             let overcharges: Vec<Overcharge> = overcharges.collect();
@@ -149,7 +151,7 @@ impl ShardBatch {
                     None if holds(charge) => {
                         notice.held = notice.held.saturating_sub(charge.hits.amount());
                     }
-                    None => {}
+                    None => notice.held = notice.held.saturating_sub(estimated(charge)),
                 }
             }
         }
@@ -234,6 +236,10 @@ fn amends_of(
     }
     let grace_since = grace_since.map(Timestamp::from_ms).filter(|since| *since == at);
     Some(Amends { at, bonuses, crossed, grace_since, is_whole: hits == taken })
+}
+
+fn estimated(charge: &Charge) -> u64 {
+    charge.step().map_or(0, Reservation::estimated)
 }
 
 fn holds(charge: &Charge) -> bool {
