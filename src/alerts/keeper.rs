@@ -102,12 +102,17 @@ impl Keeper {
 
     /// The book alone.
     pub async fn book(&self) -> Book {
+        self.book_now().await.0
+    }
+
+    /// The book alone, and its time.
+    pub async fn book_now(&self) -> (Book, Timestamp) {
         if let Some(shared) = &self.shared
-            && shared.refresh().await.is_ok()
+            && let Ok(now) = shared.refresh().await
         {
-            return lock(&shared.known).1.clone();
+            return (lock(&shared.known).1.clone(), now);
         }
-        lock(&self.local).book.clone()
+        (lock(&self.local).book.clone(), self.clock.now().timestamp())
     }
 
     /// The open alerts, and those that were closed.

@@ -14,9 +14,13 @@ mod intake;
 mod keeper;
 mod labels;
 mod past;
+mod risk;
 mod rule_counts;
 
-pub use book::{Book, ClosedAlert, Firing, Notification, NotificationKind, OpenAlert, Silence};
+pub use book::{
+    AlertAnswer, Book, Claimed, ClosedAlert, Firing, Notification, NotificationKind, OpenAlert,
+    Silence,
+};
 pub use conditions::{Conditions, Seen};
 pub use counted::{Counters, Recent};
 pub use delivery::{SendError, Senders, check_need};
@@ -25,3 +29,4 @@ pub use intake::{AlertEvent, Intake};
 pub use keeper::{AlertList, Keeper};
 pub use labels::{AlertId, Labels};
 pub use past::{NotReplayed, PastFiring, Replay, UsageSeen, UsageSources, UsageWatcher, replay};
+pub use risk::{Risk, RiskReason, risks};

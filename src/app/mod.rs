@@ -11,8 +11,6 @@ mod counters;
 mod dashboard;
 mod gifts;
 mod listeners;
-mod observing;
-mod past_alerts;
 mod policies;
 mod ports;
 mod records;

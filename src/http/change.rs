@@ -5,7 +5,6 @@
 //! that the validation has read.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::{Authorized, Principal, Refusal, RequiredRole};
+use super::directory_problem::reason;
 use super::edge::Edge;
 use super::extract::UrlQuery;
 use super::openapi::{Description, Guard, Input, NO_CALLER, StatusText};
@@ -30,7 +30,7 @@ use crate::observe::audit::{Changed, Entry};
 use crate::policy::{
     Caller, CallerForm, CallerNames, Flaw, PARENTS_MAX, check_caller_name, check_parents,
 };
-use crate::store::{Change, DirectoryError, EmbeddedError, Record};
+use crate::store::{Change, Record};
 
 /// Maximum number of attempts while concurrent changes win.
 const ATTEMPTS_MAX: u32 = 8;
@@ -90,6 +90,11 @@ struct ForceQuery {
 }
 
 impl ChangeRequest {
+    /// A change without conditions by a principal that may make it.
+    pub fn by(edge: Edge, principal: Principal) -> Self {
+        Self { edge, principal, headers: HeaderMap::new() }
+    }
+
     /// The time by the engine's clock.
     pub fn now(&self) -> Timestamp {
         self.edge.engine.now()
@@ -99,8 +104,7 @@ impl ChangeRequest {
 impl<R> ChangeBy<R> {
     /// A change without conditions by an authorized principal.
     pub fn new(edge: &Edge, by: Authorized<R>) -> Self {
-        let (edge, headers, principal) = (edge.clone(), HeaderMap::new(), by.principal);
-        Self { request: ChangeRequest { edge, principal, headers }, role: PhantomData }
+        Self { request: ChangeRequest::by(edge.clone(), by.principal), role: PhantomData }
     }
 }
 
@@ -368,30 +372,6 @@ fn check_conditions(headers: &HeaderMap, record: Option<&Record>) -> Result<(), 
     Ok(())
 }
 
-impl From<DirectoryError> for Problem {
-    fn from(error: DirectoryError) -> Self {
-        let status = match &error {
-            DirectoryError::None => StatusCode::NOT_FOUND,
-            DirectoryError::Files => StatusCode::CONFLICT,
-            DirectoryError::Store(_) | DirectoryError::Embedded(EmbeddedError::File(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            DirectoryError::Embedded(EmbeddedError::Full { .. }) => {
-                StatusCode::INSUFFICIENT_STORAGE
-            }
-        };
-        Self::new(status, reason(&error))
-    }
-}
-
 fn joined(flaws: &[Flaw]) -> String {
     flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// The error with its cause, for example that Redis is a replica.
-fn reason(error: &DirectoryError) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }

@@ -12,6 +12,7 @@ mod callers;
 mod change;
 mod credits;
 mod dashboard;
+mod directory_problem;
 mod edge;
 mod erase;
 mod extract;
@@ -30,6 +31,7 @@ mod reply;
 mod request;
 mod reservations;
 mod response;
+mod restrict;
 mod serve;
 mod signals;
 mod tracked_body;
@@ -55,6 +57,7 @@ pub use dashboard::{Dashboard, Live, SigningKey};
 pub use edge::{Api, RefusalSources};
 pub use json::answer_bytes;
 pub use problem::Problem;
+pub use restrict::{Restriction, Restrictor};
 pub use serve::serve;
 
 /// Maximum size of a request body: several times the headers that a gateway accepts from a client.

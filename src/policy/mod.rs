@@ -16,15 +16,15 @@ pub mod yaml;
 
 pub use alerts::{
     AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertGrouping, AlertNeed, AlertPolicy,
-    AlertReceiver, AlertRule, AlertSeverity, AlertSignal, AlertSplit, AlertUrl, DISTINCT_MAX,
-    HttpReceiver, MailReceiver, MailTls, MaintenanceWindow, check_url, compile_alerts,
-    compile_alerts_with,
+    AlertReceiver, AlertRestriction, AlertRule, AlertSeverity, AlertSignal, AlertSplit, AlertUrl,
+    DISTINCT_MAX, HttpReceiver, MailReceiver, MailTls, MaintenanceWindow, check_url,
+    compile_alerts, compile_alerts_with,
 };
 pub use callers::{
     BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, Flaws, NAME_LEN_MAX,
     OverrideForm, OverrideUntilForm, ParentError, callers_schema, check_caller_name, check_id,
     check_parents, check_text, compile_callers, compile_callers_for, has_one_counter, parse_until,
-    show_time,
+    show_time, tighter_limits,
 };
 pub use changes::{CountChanges, Gone, NOT_ALL_COMPARED, Restart, count_changes};
 pub use compile::{

@@ -85,6 +85,8 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("POST /v1/alerts/notifications/{id}/resend", "operator"),
     ("POST /v1/alerts/rules/{name}/test", "operator"),
     ("GET /v1/alerts/rules/{name}/firings", "viewer"),
+    ("GET /v1/risks", "viewer"),
+    ("GET /v1/callers/{name}/risk", "viewer"),
     // The last: it erases the refusals.
     ("POST /v1/callers/{name}/erase", "admin"),
     ("POST /v1/erase", "admin"),

@@ -252,6 +252,17 @@ impl OpenAlert {
             "caller_refused" => {
                 format!("{value} of the requests of {} are refused", about("caller"))
             }
+            "forecast" => {
+                format!("{} of {} will be used up {until}", about("limit"), about("caller"))
+            }
+            other => self.abuse(value).unwrap_or_else(|| other.to_owned()),
+        }
+    }
+
+    /// The title of an alert about what requests show, or about the risk of a caller.
+    fn abuse(&self, value: &str) -> Option<String> {
+        let about = |name: &str| self.labels.get(name).unwrap_or("?").to_owned();
+        let title = match self.signal.as_str() {
             "address_callers" => format!("{value} callers came from {}", about("address")),
             "address_api_keys" => format!("{value} API keys came from {}", about("address")),
             "caller_addresses" => format!("{} came from {value} addresses", about("caller")),
@@ -262,11 +273,10 @@ impl OpenAlert {
             "probing" => {
                 format!("{} tries identifiers one after the other: {value}", about("caller"))
             }
-            "forecast" => {
-                format!("{} of {} will be used up {until}", about("limit"), about("caller"))
-            }
-            other => other.to_owned(),
-        }
+            "risk" => format!("the risk of {} is {value} of 100", about("caller")),
+            _ => return None,
+        };
+        Some(title)
     }
 
     /// Whether its value is that of an hour, and not of a day.

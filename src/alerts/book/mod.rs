@@ -6,6 +6,7 @@
 //! it again.
 
 mod alert;
+mod answers;
 mod outbox;
 mod people;
 mod silence;
@@ -24,6 +25,7 @@ use crate::policy::{AlertEscalation, AlertPolicy, AlertSignal};
 use outbox::Outbox;
 
 pub use alert::{ClosedAlert, Delivery, Firing, Notification, NotificationKind, OpenAlert};
+pub use answers::{AlertAnswer, Claimed};
 pub use silence::Silence;
 
 /// How long a sidecar holds an alert without renewing it.
@@ -43,11 +45,17 @@ pub struct Book {
     outbox: Outbox,
     #[serde(default)]
     silences: Vec<Silence>,
+    /// Callers that rules have restricted, until the time is over.
+    #[serde(default)]
+    answers: Vec<AlertAnswer>,
     /// Alerts that were not opened because there are too many.
     dropped: u64,
     /// Alerts that were closed by the last change; the keeper takes them to the history.
     #[serde(skip)]
     closed: Vec<ClosedAlert>,
+    /// Alerts that were opened by the last change, for their answers.
+    #[serde(skip)]
+    opened: Vec<AlertId>,
 }
 
 impl Book {
@@ -148,6 +156,9 @@ impl Book {
         set(&mut alert);
         if !self.is_silenced(policy, &alert, now) {
             self.outbox.tell(policy, NotificationKind::Firing, (&mut alert, now));
+        }
+        if firing.rule.answer.is_some() {
+            self.opened.push(firing.id.clone());
         }
         self.open.insert(firing.id.clone(), alert);
     }
@@ -287,12 +298,20 @@ impl Book {
             self.silence(silence, Timestamp::from_ms(0));
         }
         self.dropped += other.dropped;
+        let is_new = |one: &AlertAnswer| self.answers.iter().all(|known| known.alert != one.alert);
+        let new: Vec<_> = other.answers.into_iter().filter(is_new).collect();
+        self.answers.extend(new);
         self.closed.extend(other.closed);
     }
 
     /// The open alerts and the silences alone.
     pub fn without_notifications(&self) -> Self {
-        Self { open: self.open.clone(), silences: self.silences.clone(), ..Self::default() }
+        Self {
+            open: self.open.clone(),
+            silences: self.silences.clone(),
+            answers: self.answers.clone(),
+            ..Self::default()
+        }
     }
 
     /// The book as a text.

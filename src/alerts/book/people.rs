@@ -81,6 +81,7 @@ impl Book {
         self.open.retain(|_, alert| alert.labels.get("caller") != Some(caller));
         let removed = before - self.open.len() + self.outbox.erase(caller);
         self.silences.retain(|silence| silence.labels.get("caller") != Some(caller));
+        self.answers.retain(|answer| answer.caller != caller);
         u64::try_from(removed).unwrap_or(u64::MAX)
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::answer::answer;
 use super::args::{given, name_arg, object, segment, text_arg, with_common};
-use super::question::Question;
+use super::question::{Question, parts};
 use super::table::Column;
 use crate::cli::USAGE;
 
@@ -20,6 +20,7 @@ Examples:
   tollgate alerts silence --rule store --until 2026-12-05T06:00:00Z --comment maintenance
   tollgate alerts test quota                      To each channel of the rule
   tollgate alerts test spike --against usage      When it would have fired in the last 30 days
+  tollgate alerts risk bot                        How risky a caller is, from 0 to 100, and why
   tollgate alerts dead                            What could not be sent; `resend` sends it
 
 See config/alerts.md.";
@@ -61,6 +62,7 @@ pub fn command() -> Command {
         silence,
         Command::new("silences").about("List silences and maintenance windows"),
         with_id("unsilence", "End a silence"),
+        risk_command(),
         Command::new("dead").about("List notifications that could not be sent"),
         with_id("resend", "Send such a notification again"),
         Command::new("test")
@@ -88,6 +90,12 @@ pub fn command() -> Command {
         .subcommands(commands.map(with_common))
 }
 
+fn risk_command() -> Command {
+    Command::new("risk")
+        .about("List the callers with the highest risk, or the reasons of one")
+        .arg(Arg::new("caller").value_name("CALLER").help("Name of the caller"))
+}
+
 fn with_id(name: &'static str, about: &'static str) -> Command {
     Command::new(name)
         .about(about)
@@ -111,6 +119,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Some(("silence", matches)) => answer(matches, silence),
         Some(("silences", matches)) => answer(matches, |_| silences()),
         Some(("unsilence", matches)) => answer(matches, unsilence),
+        Some(("risk", matches)) => answer(matches, risk),
         Some(("dead", matches)) => answer(matches, |_| dead()),
         Some(("resend", matches)) => answer(matches, resend),
         Some(("test", matches)) => answer(matches, test),
@@ -192,6 +201,39 @@ fn silences_and_windows(answer: &Value) -> Vec<Value> {
 fn unsilence(matches: &ArgMatches) -> Question {
     let path = format!("{SILENCES}/{}", segment(given(matches, "id")));
     Question { method: "DELETE", path, done: Some("ended"), ..Question::default() }
+}
+
+fn risk(matches: &ArgMatches) -> Question {
+    let reasons = [
+        Column::text("rule", "/rule"),
+        Column::number("share", "/share"),
+        Column::text("title", "/title"),
+        Column::text("since", "/since"),
+        Column::text("until", "/until"),
+        Column::text("alert", "/alert"),
+    ];
+    let Some(caller) = matches.get_one::<String>("caller") else {
+        return Question {
+            method: "GET",
+            path: "/v1/risks".to_owned(),
+            rows: Some(|answer| parts(answer, "items", ("reasons", "reason"))),
+            columns: vec![
+                Column::text("caller", "/caller"),
+                Column::number("risk", "/risk"),
+                Column::text("rule", "/reason/rule"),
+                Column::number("share", "/reason/share"),
+                Column::text("title", "/reason/title"),
+            ],
+            ..Question::default()
+        };
+    };
+    Question {
+        method: "GET",
+        path: format!("/v1/callers/{}/risk", segment(caller)),
+        rows: Some(|answer| answer["reasons"].as_array().cloned().unwrap_or_default()),
+        columns: reasons.to_vec(),
+        ..Question::default()
+    }
 }
 
 fn dead() -> Question {

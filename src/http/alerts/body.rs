@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AlertsParams;
-use crate::alerts::{AlertList, OpenAlert};
+use crate::alerts::{AlertAnswer, AlertList, OpenAlert};
 use crate::clock::Timestamp;
 use crate::observe::audit::instant;
 use crate::policy::AlertPolicy;
@@ -62,8 +62,27 @@ pub struct AlertBody {
     /// The person who has resolved it; absent if it resolved by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolved_by: Option<String>,
+    /// What was done with the caller that it is about, while it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AlertAnswerBody>,
     /// A silence or a maintenance window holds back its notifications.
     pub silenced: bool,
+}
+
+/// The answer to an alert: its caller has the amounts of a tier, where they are less than its own.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AlertAnswer")]
+pub struct AlertAnswerBody {
+    pub tier: String,
+    #[schemars(extend("format" = "date-time"))]
+    pub until: String,
+}
+
+impl From<&AlertAnswer> for AlertAnswerBody {
+    fn from(answer: &AlertAnswer) -> Self {
+        let until = instant(Timestamp::from_ms(answer.until_ms));
+        Self { tier: answer.tier.clone(), until }
+    }
 }
 
 impl AlertsBody {
@@ -73,16 +92,22 @@ impl AlertsBody {
         params: &AlertsParams,
         closed_max: usize,
     ) -> Self {
+        let answer =
+            |alert: &OpenAlert| list.book.answer_to(&alert.id, list.now).map(AlertAnswerBody::from);
         let mut open: Vec<AlertBody> = list
             .book
             .open_alerts()
-            .map(|alert| AlertBody::open(alert, list.book.is_silenced(policy, alert, list.now)))
+            .map(|alert| {
+                let is_silenced = list.book.is_silenced(policy, alert, list.now);
+                AlertBody { answer: answer(alert), ..AlertBody::open(alert, is_silenced) }
+            })
             .collect();
         open.sort_by(|one, other| other.opened_at.cmp(&one.opened_at));
         let closed = list.closed.iter().map(|closed| AlertBody {
             state: AlertState::Closed,
             closed_at: Some(instant(Timestamp::from_ms(closed.closed_ms))),
             resolved_by: closed.resolved_by.clone(),
+            answer: answer(&closed.alert),
             ..AlertBody::open(&closed.alert, false)
         });
         let closed = closed.filter(|one| params.selects(one)).take(closed_max);
@@ -113,6 +138,7 @@ impl AlertBody {
             closed_at: None,
             acknowledged_by: alert.acknowledged_by.clone(),
             resolved_by: None,
+            answer: None,
             silenced,
         }
     }

@@ -3,6 +3,7 @@
 mod body;
 mod firings;
 mod notifications;
+mod risk;
 mod silences;
 
 use axum::Json;
@@ -24,6 +25,7 @@ use crate::http::reply::NoContent;
 use crate::observe::audit::Changed;
 
 pub use body::{AlertBody, AlertState, AlertsBody};
+pub use risk::{RiskBody, risk_of};
 pub use silences::{SilenceBody, SilenceForm, end_silence, silence, silences};
 
 /// Alerts of one page of the history.
@@ -48,6 +50,7 @@ pub fn operations() -> Vec<Operation> {
         ),
     ];
     let own = own.into_iter().chain([firings::operation()]);
+    let own = own.chain(risk::operations());
     own.chain(silences::operations()).chain(notifications::operations()).collect()
 }
 

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 
 use super::failure::Failure;
 use crate::clock::Timestamp;
+use crate::http::alerts::{RiskBody, risk_of};
 use crate::http::edge::Edge;
 use crate::http::problem::Problem;
 use crate::http::quota::{QuotaItem, QuotaParams, Target, standing};
@@ -35,6 +36,8 @@ pub struct CallerPage {
     /// By hour, the oldest first; or why there is none.
     pub history: Result<Vec<UsageItem>, String>,
     pub denials: Vec<DenialItem>,
+    /// None: there are no alerts.
+    pub risk: Option<RiskBody>,
     /// Amounts by tier.
     pub tiers: TierTable,
     pub now_ms: u64,
@@ -73,6 +76,7 @@ impl CallerPage {
             limits,
             forecasts: forecasts.map_err(unavailable),
             history: history.map(|page| page.items).map_err(unavailable),
+            risk: risk_of(edge, name.clone()).await.ok(),
             denials: denials.map(|page| page.items).unwrap_or_default(),
             now_ms: now.as_ms(),
             name,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::duration::duration;
 use super::model::AlertGrouping;
-use super::rule::duration;
 use crate::policy::schema::ChannelFile;
 use crate::policy::yaml::Reader;
 

@@ -3,6 +3,7 @@
 mod abuse;
 mod address;
 mod channel;
+mod duration;
 mod grouping;
 mod idle;
 mod maintenance;
@@ -28,8 +29,8 @@ pub use abuse::DISTINCT_MAX;
 pub use address::check_url;
 pub use model::{
     AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertGrouping, AlertPolicy,
-    AlertReceiver, AlertRule, AlertSeverity, AlertSignal, AlertSplit, AlertUrl, HttpReceiver,
-    MailReceiver, MailTls, MaintenanceWindow,
+    AlertReceiver, AlertRestriction, AlertRule, AlertSeverity, AlertSignal, AlertSplit, AlertUrl,
+    HttpReceiver, MailReceiver, MailTls, MaintenanceWindow,
 };
 pub use needs::AlertNeed;
 
@@ -283,6 +284,21 @@ alerts:
         check(&rule("when: burst, above: 20, over: 1m"), &[(2, "exceeds the maximum of 10s")]);
         check(&rule("when: probing, above: 20%"), &[(2, "use a number")]);
         check(&rule("when: probing"), &[(2, "`above` is missing")]);
+        check(&rule("when: probing, above: 50, risk: 80"), &[]);
+        check(&rule("when: probing, above: 50, risk: 101"), &[(2, "from 0 to 100")]);
+        check(&rule("when: queue, above: 50, risk: 10"), &[(2, "`risk` has no effect")]);
+        check(&rule("when: risk, above: 70"), &[]);
+        let answer = |answer: &str| rule(&format!("when: risk, above: 70, answer: {answer}"));
+        check(&answer("{ tier: low, for: 1h }"), &[]);
+        check(&answer("{ tier: low }"), &[(2, "`for` is missing")]);
+        check(&answer("{ for: 1h }"), &[(2, "`tier` is missing")]);
+        check(&answer("{ tier: ' ', for: 1h }"), &[(2, "`tier` is blank")]);
+        check(&answer("{ tier: low, for: 1s }"), &[(2, "is shorter than 60s")]);
+        check(&answer("{ tier: low, for: 8d }"), &[(2, "exceeds the maximum")]);
+        check(&answer("low"), &[(2, "must be a map")]);
+        let answer = "when: address_callers, above: 7, answer: { tier: low, for: 1h }";
+        check(&rule(answer), &[(2, "`answer` has no effect")]);
+        check(&rule("when: risk, above: 100"), &[(2, "a risk is at most 100")]);
     }
 
     #[test]

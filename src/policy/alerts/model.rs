@@ -44,6 +44,10 @@ pub struct AlertRule {
     pub top: usize,
     /// Of `spike` and `caller_refused`: the least number of requests in an hour.
     pub least: u64,
+    /// Its share of the risk of the caller that its alert is about, from 0 to 100.
+    pub risk: u8,
+    /// What is done with the caller that its alert is about; None: nothing.
+    pub answer: Option<AlertRestriction>,
     pub severity: AlertSeverity,
     /// The names of the channels that are notified.
     pub notify: Vec<Arc<str>>,
@@ -51,6 +55,13 @@ pub struct AlertRule {
     /// How often it is told again while it is open.
     pub repeat: Option<Duration>,
     pub escalate: Option<AlertEscalation>,
+}
+
+/// A caller has the amounts of a tier for a time, where they are less than its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertRestriction {
+    pub tier: Arc<str>,
+    pub length: Duration,
 }
 
 /// Who is notified too if nobody acknowledges an alert.

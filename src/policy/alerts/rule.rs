@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::abuse::{BURST_MAX, BURST_MIN, check_abuse};
+use super::abuse::{BURST_MAX, BURST_MIN, answer, check_abuse};
+use super::duration::duration;
 use super::model::{
     AlertBounds, AlertEscalation, AlertFilter, AlertRule, AlertSeverity, AlertSignal,
 };
 use super::signal::{AlertUnit, SignalKeys};
-use crate::policy::compile::{PERCENT_MAX, parse_length_ms, parse_percent};
+use crate::policy::compile::{PERCENT_MAX, parse_percent};
 use crate::policy::problem::Severity;
 use crate::policy::schema::{AlertRuleFile, EscalationFile};
 use crate::policy::yaml::{Reader, Spanned};
@@ -44,6 +45,7 @@ pub fn compile_rule(
     let signal = file.when.as_ref()?.value;
     let keys = signal.keys();
     check_keys(reader, file, signal, &keys);
+    let answer = file.answer.as_ref().and_then(|file| answer(reader, file, signal));
     let hold = file.r#for.as_ref().and_then(|text| duration(reader, text, Duration::MAX));
     if let (AlertSignal::Threshold, Some(text)) = (signal, &file.r#for) {
         reader.error(
@@ -89,6 +91,8 @@ pub fn compile_rule(
         by: file.by.as_ref().map(|word| word.value),
         top: size(file.top.as_ref(), TOP).try_into().unwrap_or(usize::MAX),
         least: size(file.least.as_ref(), LEAST),
+        risk: risk(file, signal),
+        answer,
         severity: file.severity.as_ref().map_or(AlertSeverity::Warning, |word| word.value),
         notify,
         summary,
@@ -120,6 +124,11 @@ fn over(reader: &mut Reader<'_>, text: &Spanned<String>, signal: AlertSignal) ->
 
 fn size(number: Option<&Spanned<u64>>, usual: u64) -> u64 {
     number.map_or(usual, |number| number.value)
+}
+
+fn risk(file: &AlertRuleFile, signal: AlertSignal) -> u8 {
+    let usual = signal.risk().unwrap_or_default();
+    file.risk.as_ref().map_or(usual, |risk| u8::try_from(risk.value).unwrap_or(u8::MAX))
 }
 
 fn repeat(reader: &mut Reader<'_>, file: &AlertRuleFile) -> Option<Duration> {
@@ -157,7 +166,7 @@ fn check_keys(
     let percent = file.percent.as_ref().map(|list| list.span.clone());
     let has_value = keys.unit.is_some();
     let number = |number: &Option<Spanned<u64>>| number.as_ref().map(|number| number.span.clone());
-    let present: [(&str, bool, Option<Range<usize>>); 12] = [
+    let present: [(&str, bool, Option<Range<usize>>); 13] = [
         ("above", has_value, span(&file.above)),
         ("below", has_value, span(&file.below)),
         ("clear", has_value, span(&file.clear)),
@@ -170,6 +179,7 @@ fn check_keys(
         ("by", keys.others.contains(&"by"), file.by.as_ref().map(|word| word.span.clone())),
         ("top", keys.others.contains(&"top"), number(&file.top)),
         ("least", keys.others.contains(&"least"), number(&file.least)),
+        ("risk", signal.risk().is_some(), number(&file.risk)),
     ];
     for (key, _, span) in present.into_iter().filter(|(_, has, _)| !has) {
         if let Some(span) = span {
@@ -231,26 +241,6 @@ fn bound_key(is_above: bool) -> &'static str {
 
 fn value(reader: &mut Reader<'_>, text: &Spanned<String>, unit: AlertUnit) -> Option<f64> {
     unit.parse(&text.value).map_err(|message| reader.error(text.span.clone(), message)).ok()
-}
-
-/// A duration of a file; None if it is invalid or too long.
-pub fn duration(
-    reader: &mut Reader<'_>,
-    text: &Spanned<String>,
-    max: Duration,
-) -> Option<Duration> {
-    match parse_length_ms(&text.value).map(Duration::from_millis) {
-        Ok(length) if length <= max => Some(length),
-        Ok(_) => {
-            let message = format!("`{}` exceeds the maximum of {}s", text.value, max.as_secs());
-            reader.error(text.span.clone(), message);
-            None
-        }
-        Err(message) => {
-            reader.error(text.span.clone(), message);
-            None
-        }
-    }
 }
 
 fn percents(reader: &mut Reader<'_>, file: &AlertRuleFile) -> Vec<u16> {

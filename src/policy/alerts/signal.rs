@@ -59,6 +59,7 @@ impl AlertSignal {
             Self::Burst => {
                 (Some(AlertUnit::Number), Some(Duration::from_secs(1)), &["domain", "tier"])
             }
+            Self::Risk => (Some(AlertUnit::Number), None, &[]),
             Self::StoreDown | Self::ConfigInvalid => (None, None, &[]),
         };
         SignalKeys { unit, over, others }
@@ -74,7 +75,8 @@ impl AlertSignal {
             | Self::CallerAddresses
             | Self::ApiKeyAddresses
             | Self::Burst
-            | Self::Probing => Some(true),
+            | Self::Probing
+            | Self::Risk => Some(true),
             _ => None,
         }
     }
@@ -88,6 +90,17 @@ impl AlertSignal {
             }
             Self::Probing => &[AbuseEntry::Identifier],
             _ => &[],
+        }
+    }
+
+    /// The usual share of its alerts in the risk of a caller, from 0 to 100; None: they are not about abuse by a caller.
+    pub fn risk(self) -> Option<u8> {
+        match self {
+            Self::Denials | Self::Spike | Self::Burst => Some(20),
+            Self::CallerRefused => Some(30),
+            Self::CallerAddresses => Some(40),
+            Self::Probing => Some(50),
+            _ => None,
         }
     }
 

@@ -7,6 +7,7 @@ mod names;
 mod overrides;
 mod read;
 mod schema;
+mod tighter;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -26,6 +27,7 @@ pub use form::{CallerForm, NAME_LEN_MAX, check_caller_name};
 pub use names::{CallerNames, has_one_counter};
 pub use overrides::{OverrideForm, OverrideUntilForm};
 pub use schema::callers_schema;
+pub use tighter::tighter_limits;
 
 /// Callers by name.
 #[derive(Debug, Default)]

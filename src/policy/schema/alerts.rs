@@ -16,6 +16,7 @@ use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
 const ELSEWHERE: &[&Shape] = &[
     &AlertsFile::SHAPE,
     &AlertRuleFile::SHAPE,
+    &AlertAnswerFile::SHAPE,
     &EscalationFile::SHAPE,
     &MaintenanceFile::SHAPE,
     &ChannelFile::SHAPE,
@@ -26,6 +27,9 @@ const PORT_MAX: u64 = 65_535;
 
 /// Maximum of `top`: the past of each caller is read with some queries an hour.
 const TOP_MAX: u64 = 1_000;
+
+/// Maximum of `risk`.
+const RISK_MAX: u64 = 100;
 
 /// Maximum of `least`.
 const LEAST_MAX: u64 = 1_000_000_000_000;
@@ -81,6 +85,10 @@ map! {
     top: Spanned<u64> = number::<TOP_MAX>;
     /// The least number of requests in an hour that is a spike; 100 if absent.
     least: Spanned<u64> = number::<LEAST_MAX>;
+    /// Its share of the risk of the caller that its alert is about, from 0 to 100.
+    risk: Spanned<u64> = number::<RISK_MAX>;
+    /// What is done with the caller that its alert is about; nothing if absent.
+    answer: AlertAnswerFile = one;
     /// The severity; warning if absent.
     severity: Spanned<AlertSeverityFile> = word;
     /// The names of the channels that are notified; all if absent, none if empty.
@@ -91,6 +99,18 @@ map! {
     escalate: EscalationFile = one;
     /// A text for people, such as a link to the instructions.
     summary: Spanned<String> = text;
+}
+
+map! {
+    /// An answer to an alert: its caller has the amounts of a tier for a time, where they are less than its own.
+    pub struct AlertAnswerFile in "`answer`" requires ["tier", "for"] at span;
+
+    /// The name of the tier, the lowest of a policy.
+    #[schemars(required)]
+    tier: Spanned<String> = text;
+    /// For how long, from 1m to 7d.
+    #[schemars(required)]
+    r#for: Spanned<String> = text;
 }
 
 map! {

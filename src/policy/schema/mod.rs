@@ -31,8 +31,8 @@ use super::yaml::Spanned;
 pub use abuse::AbuseFile;
 pub use adjust::AdjustFile;
 pub use alerts::{
-    AlertRuleFile, AlertsFile, ChannelFile, EscalationFile, MaintenanceFile, alerts_schema,
-    read_alerts,
+    AlertAnswerFile, AlertRuleFile, AlertsFile, ChannelFile, EscalationFile, MaintenanceFile,
+    alerts_schema, read_alerts,
 };
 pub use answer::{AnswerFile, is_header_name};
 pub use api_keys::{ApiKeyHeadersFile, ApiKeyPlaceFile, ApiKeyRouteFile, ApiKeysFile};

@@ -1,6 +1,7 @@
 //! Alerts: thresholds and other rules, and their notifications at real receivers.
 
 mod abuse;
+mod answers;
 mod channels;
 mod check;
 mod delivery;
@@ -9,6 +10,7 @@ mod money;
 mod outage;
 mod people;
 mod requests;
+mod risk;
 mod thresholds;
 
 use std::fs;

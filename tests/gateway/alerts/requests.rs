@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::AlertFile;
 use crate::support::ask::request;
 use crate::support::eventually;
-use crate::support::receiver::Receiver;
+use crate::support::receiver::{Received, Receiver};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 
@@ -60,20 +60,29 @@ async fn what_requests_show_of_abuse_is_told_once() {
             for descriptor in &asked {
                 client.should_rate_limit(request("gate", &[descriptor], 1)).await.unwrap();
             }
-            let told: BTreeSet<String> = receiver.received().iter().map(about).collect();
-            (told == expected).then_some(())
+            let told: BTreeSet<String> = told(&receiver).into_iter().collect();
+            // More may fire, such as bursts, because it asks again and again.
+            expected.is_subset(&told).then_some(())
         })
         .await;
-        assert_eq!(receiver.received().len(), expected.len(), "each is told once");
+        let mut told = told(&receiver);
+        let count = told.len();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), count, "each is told once");
     }
 }
 
-/// The rule of a notification, and whom it is about.
-fn about(received: &crate::support::receiver::Received) -> String {
-    let data = received.json()["data"].clone();
-    let labels = ["caller", "address", "api_key"].map(|name| data["labels"][name].as_str());
-    let about = labels.iter().flatten().next().unwrap();
-    format!("{}: {about}", data["rule"].as_str().unwrap())
+/// The rules of the notifications of what fires, and whom each is about.
+fn told(receiver: &Receiver) -> Vec<String> {
+    let about = |received: &Received| {
+        let data = received.json()["data"].clone();
+        let labels = ["caller", "address", "api_key"].map(|name| data["labels"][name].as_str());
+        let about = labels.iter().flatten().next().unwrap();
+        let about = format!("{}: {about}", data["rule"].as_str().unwrap());
+        (data["status"] == "firing").then_some(about)
+    };
+    receiver.received().iter().filter_map(about).collect()
 }
 
 #[tokio::test]

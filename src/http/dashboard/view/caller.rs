@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::limit::limit;
 use super::parts::{distance, none, time};
+use crate::http::alerts::RiskBody;
 use crate::http::dashboard::caller::{CallerPage, TierTable};
 use crate::http::dashboard::{format, link};
 use crate::http::usage::{DenialItem, UsageItem};
@@ -25,6 +26,7 @@ pub fn page(caller: &CallerPage, form_token: Option<&str>, changed: Option<&str>
             }
             div {
                 (record(caller))
+                @if let Some(risk) = &caller.risk { (self::risk(risk, caller.now_ms)) }
                 (tiers(&caller.tiers, caller.tier()))
                 @if let Some(form_token) = form_token { (forms(caller, form_token)) }
             }
@@ -97,6 +99,31 @@ fn refusals(denials: &[DenialItem], now_ms: u64) -> Markup {
                             }
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+fn risk(risk: &RiskBody, now_ms: u64) -> Markup {
+    html! {
+        section.card #risk aria-labelledby="risk-title" {
+            h2 #risk-title { "Risk" span.muted { (format::decimal(risk.risk)) " of 100" } }
+            @if risk.reasons.is_empty() { (none("No alert about abuse names this caller.")) }
+            @else {
+                ul {
+                    @for reason in &risk.reasons {
+                        li {
+                            (reason.title) ": " (format::decimal(reason.share)) ", "
+                            @match &reason.until {
+                                None => { "open since " (distance(&reason.since, now_ms)) },
+                                Some(until) => { "closed " (distance(until, now_ms)) },
+                            }
+                        }
+                    }
+                }
+                p.muted.small {
+                    "100 x (1 - the product of 1 - share / 100). The share of a closed alert halves with each hour."
                 }
             }
         }

@@ -1,5 +1,10 @@
 //! Follows the signals of alerts, keeps the book, and sends notifications. Without files of alerts, there is no such task.
 
+mod answers;
+mod observing;
+mod past;
+mod risk;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +12,15 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio::{pin, select};
 
-use super::observing::Observing;
-use super::past_alerts::PastAlertTask;
+use answers::Answers;
+use observing::Observing;
+use past::PastAlertTask;
+use risk::RiskWatch;
+
 use crate::alerts::{Alerts, Conditions, Counters, Firing, Keeper, Labels, Recent, Seen, Senders};
 use crate::clock::{Clock, Timestamp};
 use crate::engine::Engine;
-use crate::http::Api;
+use crate::http::{Api, Restrictor};
 use crate::metrics::Metrics;
 use crate::policy::{AlertPolicy, AlertRule, AlertSeverity, AlertSignal};
 use crate::settings::Settings;
@@ -39,6 +47,8 @@ pub struct AlertTask {
     /// By the name of the rule.
     recent: BTreeMap<Arc<str>, Recent>,
     observing: Observing,
+    risks: RiskWatch,
+    answers: Answers,
     /// Whether the last tick left alerts out because too many are open.
     is_full: bool,
     /// The names of the channels at the last tick.
@@ -63,12 +73,17 @@ pub fn tasks(
     api: &Api,
 ) -> (AlertTask, PastAlertTask) {
     let past = PastAlertTask::new(alerts.clone(), engine.clone(), api.usage.clone());
-    (AlertTask::new(alerts.clone(), engine, metrics), past)
+    let restrictor = Restrictor::new(engine.clone(), metrics.clone(), api.clone());
+    (AlertTask::new(alerts.clone(), (engine, metrics), restrictor), past)
 }
 
 impl AlertTask {
     /// A task that has seen nothing yet.
-    fn new(alerts: Alerts, engine: Arc<Engine>, metrics: Arc<Metrics>) -> Self {
+    fn new(
+        alerts: Alerts,
+        (engine, metrics): (Arc<Engine>, Arc<Metrics>),
+        restrictor: Restrictor,
+    ) -> Self {
         let mut bytes = [0; NAME_LEN];
         // Without randomness all such sidecars have the same name, and close alerts of each other.
         let _ = getrandom::fill(&mut bytes);
@@ -83,6 +98,8 @@ impl AlertTask {
             conditions: Conditions::default(),
             recent: BTreeMap::new(),
             observing: Observing::default(),
+            risks: RiskWatch::default(),
+            answers: Answers::new(restrictor),
             is_full: false,
             channels: BTreeSet::new(),
             removed: BTreeSet::new(),
@@ -128,7 +145,7 @@ impl AlertTask {
         self.observing.follow(&self.engine, &policy);
         let counters = Counters::read(&self.metrics);
         for rule in policy.rules.iter().filter(|rule| rule.signal != AlertSignal::Threshold) {
-            let seen = self.seen(rule, (counters, now)).await;
+            let seen = self.seen((&policy, rule), (counters, now)).await;
             self.conditions.see(rule, seen, now);
         }
         let firing = self.conditions.firing(&policy);
@@ -143,15 +160,17 @@ impl AlertTask {
         let events: Vec<Firing<'_>> =
             events.iter().filter_map(|event| event.firing(&policy)).collect();
         let (sidecar, keeper, removed) = (&self.sidecar, &self.alerts.keeper, &self.removed);
-        let (dropped, unsent, (dead, is_under_way)) = keeper
+        let (dropped, unsent, (dead, is_under_way), claimed) = keeper
             .change(|book, now| {
                 let before = book.dropped();
                 book.sync(sidecar, (&policy, &firing), now);
                 events.iter().for_each(|event| book.event(&policy, event, now));
                 let dead = book.remove_channels(removed, now);
-                (book.dropped() - before, book.take_unsent(), dead)
+                let claimed = book.claim_answers(&policy, now);
+                (book.dropped() - before, book.take_unsent(), dead, claimed)
             })
             .await;
+        self.answers.give(&self.alerts.keeper, claimed).await;
         if dropped != 0 && !self.is_full {
             tracing::warn!(dropped, "alerts are not opened: too many are open");
         }
@@ -184,7 +203,7 @@ impl AlertTask {
     /// What a rule sees now.
     async fn seen(
         &mut self,
-        rule: &AlertRule,
+        (policy, rule): (&AlertPolicy, &AlertRule),
         (counters, now): (Counters, Timestamp),
     ) -> Vec<Seen> {
         let one = |value: f64| vec![Seen { labels: Labels::new(), value }];
@@ -197,6 +216,7 @@ impl AlertTask {
             | AlertSignal::ApiKeyAddresses
             | AlertSignal::Burst
             | AlertSignal::Probing => self.alerts.intake.seen(rule, now),
+            AlertSignal::Risk => self.risks.seen(&self.alerts, (policy, rule)).await,
             AlertSignal::StoreDown => one(f64::from(u8::from(!self.engine.store().is_available()))),
             AlertSignal::Queue => one(self.metrics.sharing.waiting.get() as f64),
             AlertSignal::Capacity => capacity(&self.engine, rule).await,
