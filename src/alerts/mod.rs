@@ -19,7 +19,7 @@ mod rule_counts;
 
 pub use book::{
     AlertAnswer, Book, Claimed, ClosedAlert, Firing, Notification, NotificationKind, OpenAlert,
-    Silence,
+    ProviderCount, Silence,
 };
 pub use conditions::{Conditions, Seen};
 pub use counted::{Counters, Recent};

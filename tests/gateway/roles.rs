@@ -85,6 +85,7 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("POST /v1/alerts/notifications/{id}/resend", "operator"),
     ("POST /v1/alerts/rules/{name}/test", "operator"),
     ("GET /v1/alerts/rules/{name}/firings", "viewer"),
+    ("POST /v1/providers/{name}/counts", "operator"),
     ("GET /v1/risks", "viewer"),
     ("GET /v1/callers/{name}/risk", "viewer"),
     // The last: it erases the refusals.

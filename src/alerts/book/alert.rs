@@ -273,6 +273,9 @@ impl OpenAlert {
             "probing" => {
                 format!("{} tries identifiers one after the other: {value}", about("caller"))
             }
+            "bypass" => {
+                format!("no decision explains {value} of the hits of {}", about("provider"))
+            }
             "risk" => format!("the risk of {} is {value} of 100", about("caller")),
             _ => return None,
         };

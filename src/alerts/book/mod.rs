@@ -7,6 +7,7 @@
 
 mod alert;
 mod answers;
+mod counts;
 mod outbox;
 mod people;
 mod silence;
@@ -26,6 +27,7 @@ use outbox::Outbox;
 
 pub use alert::{ClosedAlert, Delivery, Firing, Notification, NotificationKind, OpenAlert};
 pub use answers::{AlertAnswer, Claimed};
+pub use counts::ProviderCount;
 pub use silence::Silence;
 
 /// How long a sidecar holds an alert without renewing it.
@@ -48,6 +50,9 @@ pub struct Book {
     /// Callers that rules have restricted, until the time is over.
     #[serde(default)]
     answers: Vec<AlertAnswer>,
+    /// What providers have counted themselves.
+    #[serde(default)]
+    counts: Vec<ProviderCount>,
     /// Alerts that were not opened because there are too many.
     dropped: u64,
     /// Alerts that were closed by the last change; the keeper takes them to the history.
@@ -301,6 +306,7 @@ impl Book {
         let is_new = |one: &AlertAnswer| self.answers.iter().all(|known| known.alert != one.alert);
         let new: Vec<_> = other.answers.into_iter().filter(is_new).collect();
         self.answers.extend(new);
+        other.counts.iter().for_each(|count| self.note_count(count));
         self.closed.extend(other.closed);
     }
 
@@ -310,6 +316,7 @@ impl Book {
             open: self.open.clone(),
             silences: self.silences.clone(),
             answers: self.answers.clone(),
+            counts: self.counts.clone(),
             ..Self::default()
         }
     }

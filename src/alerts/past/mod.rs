@@ -3,6 +3,7 @@
 //!
 //! Reading usage may take seconds, so it is a task apart, and [`UsageSeen`] has what it saw last.
 
+mod bypass;
 mod forecast;
 mod hour;
 #[cfg(test)]

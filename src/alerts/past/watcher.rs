@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bypass::bypass;
 use super::forecast::forecast;
 use super::refused::refused;
 use super::seen::UsageSeen;
 use super::sources::UsageSources;
 use super::spend::spend;
 use super::spike::SpikePast;
+use crate::alerts::book::ProviderCount;
 use crate::clock::Timestamp;
 use crate::engine::Engine;
 use crate::policy::{AlertPolicy, AlertRule, AlertSignal};
@@ -50,7 +52,12 @@ impl UsageWatcher {
 
     /// Evaluates the rules that are due. If usage can't be read, a rule sees what it saw before, unless it was
     /// edited.
-    pub async fn evaluate(&mut self, policy: &AlertPolicy, engine: &Engine, now: Timestamp) {
+    pub async fn evaluate(
+        &mut self,
+        policy: &AlertPolicy,
+        engine: &Engine,
+        (counts, now): (&[ProviderCount], Timestamp),
+    ) {
         self.seen.retain(policy);
         self.evaluated.retain(|name, _| policy.rule(name).is_some());
         self.failing.retain(|name| policy.rule(name).is_some());
@@ -77,6 +84,7 @@ impl UsageWatcher {
             let alert = &*rule.name;
             let seen = match rule.signal {
                 AlertSignal::Forecast => told(forecast(&sources, engine, rule, now).await),
+                AlertSignal::Bypass => told(bypass(&sources, rule, (counts, now)).await),
                 AlertSignal::CallerRefused => told(refused(&sources, rule, now).await),
                 AlertSignal::Spike => told(self.spikes.spikes(&sources, rule, now).await),
                 _ => told(spend(&sources, &engine.policies(), rule, now).await),

@@ -226,6 +226,7 @@ impl AlertTask {
             | AlertSignal::Budget
             | AlertSignal::Spike
             | AlertSignal::CallerRefused
+            | AlertSignal::Bypass
             | AlertSignal::Forecast => self.alerts.past.of(rule),
             AlertSignal::Refused
             | AlertSignal::Errors

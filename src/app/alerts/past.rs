@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio::{pin, select};
 
-use crate::alerts::{Alerts, UsageSources, UsageWatcher};
+use crate::alerts::{Alerts, Book, UsageSources, UsageWatcher};
 use crate::engine::Engine;
+use crate::policy::AlertSignal;
 
 /// How often rules are looked at, so that an edit is live soon; each is evaluated once a minute.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +36,12 @@ impl PastAlertTask {
             loop {
                 ticks.tick().await;
                 let (policy, now) = (self.alerts.policy.load_full(), self.engine.now());
-                self.watcher.evaluate(&policy, &self.engine, now).await;
+                // Only a rule that compares them needs the counts of providers.
+                let book = match policy.follows(AlertSignal::Bypass) {
+                    true => self.alerts.keeper.book().await,
+                    false => Book::default(),
+                };
+                self.watcher.evaluate(&policy, &self.engine, (book.counts(), now)).await;
             }
         };
         pin!(shutdown, work);

@@ -266,7 +266,12 @@ impl AlertSignal {
     pub fn is_of_usage(self) -> bool {
         matches!(
             self,
-            Self::Spend | Self::Budget | Self::Spike | Self::CallerRefused | Self::Forecast
+            Self::Spend
+                | Self::Budget
+                | Self::Spike
+                | Self::CallerRefused
+                | Self::Bypass
+                | Self::Forecast
         )
     }
 

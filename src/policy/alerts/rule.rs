@@ -60,12 +60,11 @@ pub fn compile_rule(
     }
     let over = file.over.as_ref().and_then(|text| over(reader, text, signal));
     let bounds = keys.unit.map(|unit| bounds(reader, file, unit));
-    if matches!(signal, AlertSignal::Refused | AlertSignal::Errors | AlertSignal::CallerRefused)
+    if is_of_part(signal)
         && let Some(above) = &file.above
         && bounds.flatten().is_some_and(|bounds| bounds.is_above && 100.0 <= bounds.fires)
     {
-        let message =
-            format!("it never fires: a part of the requests can't be above `{}`", above.value);
+        let message = format!("it never fires: a part can't be above `{}`", above.value);
         reader.note(Severity::Warning, above.span.clone(), message);
     }
     if let Some(bounds) = bounds.flatten() {
@@ -99,6 +98,17 @@ pub fn compile_rule(
         repeat,
         escalate: escalate.flatten(),
     })
+}
+
+/// Whether its value is a part of something, so at most 100 %.
+fn is_of_part(signal: AlertSignal) -> bool {
+    matches!(
+        signal,
+        AlertSignal::Refused
+            | AlertSignal::Errors
+            | AlertSignal::CallerRefused
+            | AlertSignal::Bypass
+    )
 }
 
 /// The time over which a signal is counted.

@@ -59,6 +59,7 @@ impl AlertSignal {
             Self::Burst => {
                 (Some(AlertUnit::Number), Some(Duration::from_secs(1)), &["domain", "tier"])
             }
+            Self::Bypass => (Some(AlertUnit::Percent), None, &["domain", "provider", "least"]),
             Self::Risk => (Some(AlertUnit::Number), None, &[]),
             Self::StoreDown | Self::ConfigInvalid => (None, None, &[]),
         };
@@ -76,6 +77,7 @@ impl AlertSignal {
             | Self::ApiKeyAddresses
             | Self::Burst
             | Self::Probing
+            | Self::Bypass
             | Self::Risk => Some(true),
             _ => None,
         }

@@ -223,6 +223,9 @@ words! {
         Burst = "burst",
         /// Identifiers that a caller asks for one after the other, up or down: more of them than chance explains, `over` a time.
         Probing = "probing",
+        /// The part of the hits that a provider has counted itself and no decision explains, in percent, in the last hour
+        /// that was reported.
+        Bypass = "bypass",
         /// The risk of a caller, from 0 to 100, from the alerts about it.
         Risk = "risk",
     }

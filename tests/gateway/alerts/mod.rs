@@ -2,6 +2,7 @@
 
 mod abuse;
 mod answers;
+mod bypass;
 mod channels;
 mod check;
 mod delivery;
