@@ -132,3 +132,28 @@ fn tier_of(domain: &Domain, lineage: &Lineage) -> Option<usize> {
 fn conflict(detail: &str) -> Problem {
     Problem::new(StatusCode::CONFLICT, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What an operator has set is not made larger, and holds on.
+    #[test]
+    fn a_limit_with_an_override_that_holds_is_left_alone() {
+        let at = Timestamp::from_ms;
+        let known = json!({ "overrides": {
+            "daily": { "amount": 3 },
+            "hourly": { "amount": 7, "until": "1970-01-01T00:00:05Z" },
+        } });
+        let known = serde_json::from_value::<CallerForm>(known).unwrap().check().unwrap();
+        let limits = ["daily".to_owned(), "hourly".to_owned()];
+        let restriction = ("restricted", at(9_000), at(5_000));
+        let form = restricted(Some(&known), &limits, restriction).unwrap();
+        let overrides = form.check().unwrap().overrides;
+        assert_eq!(overrides.get("daily"), known.overrides.get("daily"));
+        assert_eq!(overrides["hourly"].until, Some(at(9_000)), "the earlier one has ended");
+        assert!(restricted(Some(&known), &limits[..1], restriction).is_err());
+    }
+}

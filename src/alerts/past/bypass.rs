@@ -105,6 +105,17 @@ descriptors: [{ key: provider, limits: [20/hour] }]";
         check(20, &[0.0]).await;
         check(15, &[0.0]).await;
         check(9, &[]).await;
+        // Of two hours, the last one says what is.
+        let before = Timestamp::from_ms(start.as_ms() - 3_600_000);
+        let counts = [(start, 25), (before, 100)].map(|(start, hits)| {
+            let (domain, provider) = ("d".to_owned(), "near".to_owned());
+            ProviderCount { domain, provider, start_ms: start.as_ms(), hits }
+        });
+        for counts in [[&counts[0], &counts[1]], [&counts[1], &counts[0]]] {
+            let counts = counts.map(Clone::clone);
+            let seen = bypass(&counted.sources, &rule, (&counts, counted.now())).await.unwrap();
+            assert_eq!(seen.iter().map(|one| one.value).collect::<Vec<_>>(), [20.0]);
+        }
         counted.advance(KNOWN);
         check(25, &[]).await;
     }

@@ -53,7 +53,8 @@ descriptors:
 - { key: peeked, rate_limit: { unit: day, requests_per_unit: 100 } }
 - { key: small, rate_limit: { unit: day, requests_per_unit: 40 } }
 - { key: held, reservation: {}, limits: [{ name: held, rate: 100/day }] }
-- { key: none, limits: [{ name: none, rate: 100/day, estimate: 0 }] }";
+- { key: none, limits: [{ name: none, rate: 100/day, estimate: 0 }] }
+- { key: spent, limits: [{ name: spent, rate: 1/day, estimate: 0 }] }";
 
     /// Sends hits of the request, or hits that the descriptor names; tells whether it passes, and what is left.
     async fn ask(bench: &Bench, text: &'static str, named: Option<u64>) -> (bool, u64) {
@@ -86,6 +87,24 @@ descriptors:
         let peeked = [(peek, (true, 60)), (request, (true, 59)), (peek, (true, 19))];
         check("peeked=1", &[&peeked[..], &[(peek, (false, 19)), (debit, (true, 39))]].concat())
             .await;
+    }
+
+    /// The answer was sent, so its tokens were used.
+    #[tokio::test]
+    async fn a_debit_counts_although_another_limit_refuses_it() {
+        let bench = bench(POLICY, ModeSettings::default());
+        assert_eq!(ask(&bench, "spent=1", Some(1)).await, (true, 0));
+        assert_eq!(ask(&bench, "own=1", None).await, (true, 69));
+        let debit = |text, hits| Descriptor {
+            hits: Hits::Spend(hits),
+            hits_source: HitsSource::Descriptor,
+            ..descriptor(text)
+        };
+        let request = Request::try_new("d", vec![debit("own=1", 20), debit("spent=1", 1)]).unwrap();
+        let snapshot = bench.engine.snapshot();
+        let verdict = bench.engine.check(&snapshot, &request).await;
+        assert_eq!(verdict.code(), Code::OverLimit);
+        assert_eq!(ask(&bench, "own=1", Some(0)).await, (true, 79), "1 and 20 are spent");
     }
 
     #[tokio::test]
