@@ -12,6 +12,7 @@ use crate::settings::Settings;
 pub fn start(settings: &Settings) -> anyhow::Result<Option<Arc<Traces>>> {
     let Some(endpoint) = &settings.observing.otlp_endpoint else { return Ok(None) };
     let own = &settings.observing;
-    let traces = Traces::start(endpoint, own.otlp_sample_ratio, &own.otlp_resource)?;
+    let collector = (endpoint.as_str(), own.otlp_protocol);
+    let traces = Traces::start(collector, own.otlp_sample_ratio, &own.otlp_resource)?;
     Ok(Some(Arc::new(traces)))
 }

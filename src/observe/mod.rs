@@ -10,4 +10,5 @@ pub mod statsd;
 pub mod traces;
 
 mod instant;
+mod otlp_http;
 mod text;

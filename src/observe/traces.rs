@@ -6,16 +6,25 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+use http::{Request, Response};
+use hyper::body::Bytes;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer, TracerProvider};
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_otlp::{
+    ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider,
 };
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
+use super::otlp_http::{exchange, traces_url};
 use crate::answer::protocol;
 use crate::engine::{Code, Verdict};
 
@@ -34,6 +43,15 @@ const BATCH_DELAY: Duration = Duration::from_secs(1);
 
 /// Timeout of the collector for a batch.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a collector is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    #[default]
+    Grpc,
+    /// Protobuf by HTTP/1.1.
+    Http,
+}
 
 /// Traces requests.
 #[derive(Debug)]
@@ -69,21 +87,18 @@ impl Extractor for TraceHeaders<'_> {
 }
 
 impl Traces {
-    /// Sends spans of a resource with these attributes to the collector at `endpoint`: those that callers sample, and `sample_ratio` of requests without a
-    /// sampling decision. Must be called on a tokio runtime; the collector may be unavailable.
+    /// Sends spans of a resource with these attributes to the collector at an endpoint: those that callers sample, and
+    /// `sample_ratio` of requests without a sampling decision. Must be called on a tokio runtime; the collector may be
+    /// unavailable.
     ///
     /// # Errors
     /// If the endpoint is not a URL.
     pub fn start(
-        endpoint: &str,
+        (endpoint, protocol): (&str, OtlpProtocol),
         sample_ratio: f64,
         attributes: &[(String, String)],
     ) -> Result<Self, ExporterBuildError> {
-        let exporter = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .with_timeout(EXPORT_TIMEOUT)
-            .build()?;
+        let exporter = exporter(endpoint, protocol)?;
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE_LEN_MAX)
             .with_max_export_batch_size(BATCH_LEN_MAX)
@@ -124,6 +139,36 @@ impl Traces {
     }
 }
 
+/// Calls collectors by HTTP, as tasks of a runtime: the exporter's thread is outside of it.
+#[derive(Debug)]
+struct OtlpHttp(Handle);
+
+#[async_trait]
+impl HttpClient for OtlpHttp {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        // A collector that does not answer must not keep tasks.
+        self.0.spawn(async { timeout(EXPORT_TIMEOUT, exchange(request)).await }).await??
+    }
+}
+
+/// Sends batches to the collector at an endpoint.
+fn exporter(endpoint: &str, protocol: OtlpProtocol) -> Result<SpanExporter, ExporterBuildError> {
+    match protocol {
+        OtlpProtocol::Grpc => SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .with_timeout(EXPORT_TIMEOUT)
+            .build(),
+        OtlpProtocol::Http => SpanExporter::builder()
+            .with_http()
+            .with_http_client(OtlpHttp(Handle::current()))
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(traces_url(endpoint))
+            .with_timeout(EXPORT_TIMEOUT)
+            .build(),
+    }
+}
+
 impl Span {
     /// Ends the span with the verdict. The domain is included only if a policy has it, so that it is not a text of the
     /// caller.
@@ -158,6 +203,9 @@ fn resource(attributes: &[(String, String)]) -> Resource {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::http::HeaderMap;
+    use axum::routing::post;
     use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
         TraceService, TraceServiceServer,
     };
@@ -165,12 +213,13 @@ mod tests {
         ExportTraceServiceRequest, ExportTraceServiceResponse,
     };
     use opentelemetry_proto::tonic::trace::v1::Span as SentSpan;
+    use prost::Message;
+    use tokio::net::TcpListener;
     use tokio::sync::mpsc;
     use tokio::task::spawn_blocking;
-    use tokio::time::timeout;
+    use tonic::Status as TonicStatus;
     use tonic::transport::Server;
     use tonic::transport::server::TcpIncoming;
-    use tonic::{Request, Response, Status};
 
     use super::*;
     use crate::clock::Clock;
@@ -187,10 +236,10 @@ mod tests {
     impl TraceService for Collector {
         async fn export(
             &self,
-            request: Request<ExportTraceServiceRequest>,
-        ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+            request: tonic::Request<ExportTraceServiceRequest>,
+        ) -> Result<tonic::Response<ExportTraceServiceResponse>, TonicStatus> {
             self.0.send(request.into_inner()).await.unwrap();
-            Ok(Response::new(ExportTraceServiceResponse::default()))
+            Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
         }
     }
 
@@ -214,8 +263,38 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_span_continues_the_callers_trace_and_reaches_the_collector() {
-        let (endpoint, mut received) = collector().await;
-        let traces = Traces::start(&endpoint, 0.0, &[]).unwrap();
+        let (endpoint, received) = collector().await;
+        reaches(Traces::start((&endpoint, OtlpProtocol::Grpc), 0.0, &[]).unwrap(), received).await;
+    }
+
+    /// The same by HTTP: posts at the path of traces, as a collector takes them.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_span_reaches_a_collector_by_http() {
+        let (sender, received) = mpsc::channel(8);
+        let take = async move |headers: HeaderMap, body: Bytes| {
+            assert_eq!(headers["content-type"], "application/x-protobuf");
+            sender.send(ExportTraceServiceRequest::decode(body).unwrap()).await.unwrap();
+        };
+        let router = Router::new().route("/v1/traces", post(take));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async { axum::serve(listener, router).await });
+        reaches(Traces::start((&endpoint, OtlpProtocol::Http), 0.0, &[]).unwrap(), received).await;
+    }
+
+    /// A collector that takes nothing, and one that does not answer, cost a flush its timeout at most, and no panic.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn collectors_that_fail_cost_only_traces() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = format!("http://{}", silent.local_addr().unwrap());
+        for endpoint in ["http://127.0.0.1:9", "http://[::1]:9", &silent] {
+            let traces = Traces::start((endpoint, OtlpProtocol::Http), 1.0, &[]).unwrap();
+            drop(traced(&traces, Some(SAMPLED)).unwrap());
+            spawn_blocking(move || traces.flush(Duration::from_millis(100))).await.unwrap();
+        }
+    }
+
+    async fn reaches(traces: Traces, mut received: mpsc::Receiver<ExportTraceServiceRequest>) {
         let bench = Bench::timed(Clock::manual(START));
         bench.put_in_force("{domain: shop, descriptors: []}");
         let request = engine::Request::try_new("shop", vec![descriptor("a=1")]).unwrap();
@@ -237,8 +316,9 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_caller_says_whether_a_request_is_traced() {
-        let never = Traces::start("http://127.0.0.1:9", 0.0, &[]).unwrap();
-        let always = Traces::start("http://127.0.0.1:9", 1.0, &[]).unwrap();
+        let nobody = ("http://127.0.0.1:9", OtlpProtocol::Grpc);
+        let never = Traces::start(nobody, 0.0, &[]).unwrap();
+        let always = Traces::start(nobody, 1.0, &[]).unwrap();
         assert!(traced(&never, Some(SAMPLED)).is_some());
         assert!(traced(&always, Some(NOT_SAMPLED)).is_none());
         assert!(traced(&never, None).is_none());

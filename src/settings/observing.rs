@@ -5,6 +5,7 @@ use tracing::level_filters::LevelFilter;
 use super::setting::{BOOLEAN, RATIO, component};
 use super::value::{self, optional, or_default};
 use crate::observe::logs;
+use crate::observe::traces::OtlpProtocol;
 use crate::usage::Retention;
 
 const DAYS: &str = "a whole number from 1 to 3650";
@@ -110,8 +111,18 @@ component! {
         value: "URL",
         default: "",
         expected: "a URL such as http://localhost:4317",
-        help: "OTLP endpoint for traces, over gRPC. If absent, no traces are sent",
+        help: "OTLP endpoint for traces. If absent, no traces are sent",
         read: optional(|text| value::url(text, &["http"])),
+    }
+
+    otlp_protocol: OtlpProtocol {
+        name: "otlp_protocol",
+        value: "PROTOCOL",
+        default: "grpc",
+        expected: "one of grpc and http/protobuf",
+        help: "How the endpoint is called: by gRPC, or by HTTP/1.1, with the path /v1/traces if the URL has none",
+        read: value::otlp_protocol,
+        words: &["grpc", "http/protobuf"],
     }
 
     /// Share of requests without a sampling decision of their caller.

@@ -13,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::api_token::ApiToken;
 use crate::observe::logs;
+use crate::observe::traces::OtlpProtocol;
 
 /// The word that turns a setting off.
 const OFF: &str = "off";
@@ -233,6 +234,15 @@ pub fn level(text: &str) -> Option<LevelFilter> {
         "info" => Some(LevelFilter::INFO),
         "debug" => Some(LevelFilter::DEBUG),
         "trace" => Some(LevelFilter::TRACE),
+        _ => None,
+    }
+}
+
+/// The protocol of a collector.
+pub fn otlp_protocol(text: &str) -> Option<OtlpProtocol> {
+    match text {
+        "grpc" => Some(OtlpProtocol::Grpc),
+        "http/protobuf" | "http" => Some(OtlpProtocol::Http),
         _ => None,
     }
 }

@@ -227,17 +227,37 @@ mod tests {
         check(
             &[
                 ("TRACING_ENABLED", "true"),
+                ("TRACING_EXPORTER_PROTOCOL", "grpc"),
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"),
                 ("TRACING_SERVICE_NAME", "n"),
                 ("TRACING_SERVICE_NAMESPACE", "ns"),
                 ("TRACING_SERVICE_INSTANCE_ID", "pod"),
             ],
             &[
+                "otlp_protocol=grpc",
                 "otlp_endpoint=http://c:4317",
                 "otlp_sample_ratio=1",
                 "otlp_resource=service.name=n,service.namespace=ns,service.instance.id=pod",
             ],
         );
+    }
+
+    #[test]
+    fn traces_are_sent_by_http_to_the_path_of_traces() {
+        let (all, own) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        let cases: [(&[(&str, &str)], &str); 5] = [
+            (&[], "http://localhost:4318/v1/traces"),
+            (&[(all, "http://c:4318")], "http://c:4318/v1/traces"),
+            (&[(all, "http://c:4318/otlp/")], "http://c:4318/otlp/v1/traces"),
+            (&[(all, "http://c:4318"), (own, "http://t:1/x")], "http://t:1/x"),
+            (&[(own, "http://t:1")], "http://t:1/"),
+        ];
+        for (said, url) in cases {
+            let said = [&[("TRACING_ENABLED", "true")], said].concat();
+            let endpoint = format!("otlp_endpoint={url}");
+            let rest = ["otlp_sample_ratio=1", "otlp_resource=service.name=RateLimit"];
+            check(&said, &[&["otlp_protocol=http/protobuf", &*endpoint][..], &rest].concat());
+        }
     }
 
     #[test]

@@ -238,20 +238,20 @@ pub const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("QUOTA_MODE", &["quota_mode"], ""),
     row("MERGE_DOMAIN_CONFIG", &["merge_domains"], ""),
     row("TRACING_ENABLED", &["otlp_endpoint"], "the endpoint is OTEL_EXPORTER_OTLP_ENDPOINT"),
-    row(
-        "TRACING_EXPORTER_PROTOCOL",
-        &[],
-        "traces are sent by OTLP over gRPC, also if it is http; the collector must accept that",
-    ),
+    row("TRACING_EXPORTER_PROTOCOL", &["otlp_protocol"], "with TRACING_ENABLED; http if absent"),
     row("TRACING_SAMPLING_RATE", &["otlp_sample_ratio"], "with TRACING_ENABLED; 1 if absent"),
     row("TRACING_SERVICE_NAME", &["otlp_resource"], "with TRACING_ENABLED"),
     row("TRACING_SERVICE_NAMESPACE", &["otlp_resource"], "with TRACING_ENABLED"),
     row("TRACING_SERVICE_INSTANCE_ID", &["otlp_resource"], "with TRACING_ENABLED"),
-    row("OTEL_EXPORTER_OTLP_ENDPOINT", &["otlp_endpoint"], "with TRACING_ENABLED; http only"),
+    row(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        &["otlp_endpoint"],
+        "with TRACING_ENABLED, and for http with the path /v1/traces below it; without TLS only",
+    ),
     row(
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
         &["otlp_endpoint"],
-        "with TRACING_ENABLED; http only",
+        "with TRACING_ENABLED, as it is; without TLS only",
     ),
 ];
 

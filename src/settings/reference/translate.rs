@@ -16,6 +16,9 @@ const RUNTIME_ROOT: &str = "/srv/runtime_data/current";
 const RUNTIME_APPDIRECTORY: &str = "config";
 const XDS_SERVER: &str = "localhost:18000";
 const OTLP_ENDPOINT: &str = "http://localhost:4317";
+
+/// The same by HTTP.
+const OTLP_HTTP_ENDPOINT: &str = "http://localhost:4318";
 const SERVICE_NAME: &str = "RateLimit";
 
 /// The largest message of xDS.
@@ -168,10 +171,7 @@ impl Translator<'_> {
             self.copy("PROMETHEUS_PATH", "metrics_path");
         }
         if self.is_on("TRACING_ENABLED") {
-            let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-            let endpoints = names.map(|name| self.get(name));
-            let endpoint = endpoints.into_iter().flatten().next().unwrap_or(OTLP_ENDPOINT);
-            self.set("otlp_endpoint", endpoint, "OTEL_EXPORTER_OTLP_ENDPOINT");
+            self.collector();
             let ratio = self.get("TRACING_SAMPLING_RATE").unwrap_or("1");
             self.set("otlp_sample_ratio", ratio, "TRACING_SAMPLING_RATE");
             let name = self.get("TRACING_SERVICE_NAME").unwrap_or(SERVICE_NAME);
@@ -184,6 +184,36 @@ impl Translator<'_> {
             }
             self.set("otlp_resource", resource.join(","), "TRACING_SERVICE_NAME");
         }
+    }
+
+    /// The collector of traces, and how it is called: by HTTP unless told otherwise, and then at the path of traces below the
+    /// endpoint of all signals.
+    fn collector(&mut self) {
+        let protocol = match self.get("TRACING_EXPORTER_PROTOCOL").unwrap_or("http") {
+            "" | "http" => "http/protobuf",
+            "grpc" => "grpc",
+            _ => return self.wrong("TRACING_EXPORTER_PROTOCOL", "one of http and grpc"),
+        };
+        self.set("otlp_protocol", protocol, "TRACING_EXPORTER_PROTOCOL");
+        let (own, all) = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT");
+        let is_http = protocol != "grpc";
+        let of_all = self.get(all);
+        if let Some(endpoint) = self.get(own) {
+            // As it is: the path of one without is the root.
+            let has_path = endpoint.split_once("://").is_none_or(|(_, rest)| rest.contains('/'));
+            let end = if is_http && !has_path { "/" } else { "" };
+            return self.set("otlp_endpoint", format!("{endpoint}{end}"), own);
+        }
+        let endpoint = match of_all {
+            None if is_http => OTLP_HTTP_ENDPOINT,
+            None => OTLP_ENDPOINT,
+            Some(endpoint) => endpoint,
+        };
+        let endpoint = match is_http {
+            true => format!("{}/v1/traces", endpoint.trim_end_matches('/')),
+            false => endpoint.to_owned(),
+        };
+        self.set("otlp_endpoint", endpoint, all);
     }
 
     /// There, statsd is on unless told otherwise. Here it is on if something is said of it.
