@@ -1,6 +1,7 @@
 //! Metrics under the names of envoyproxy/ratelimit, for its boards and alerts; and by statsd.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use envoy_types::pb::google::protobuf::UInt64Value;
 use tokio::io::AsyncReadExt;
@@ -58,11 +59,17 @@ async fn ask_rule(client: &mut Grpc, rule: &str, hits: u32) {
     ask(client, &[(ROUTE, ROUTE), (rule, rule)], hits).await;
 }
 
-/// The values of all series, by name and labels.
-async fn series(tollgate: &Tollgate) -> BTreeMap<String, u64> {
+/// What `/metrics` answers.
+async fn text(tollgate: &Tollgate) -> String {
     let url = format!("http://{}/metrics", tollgate.http_address);
     let text = Http::new().get(&url, &[]).await.text();
     assert!(text.ends_with("# EOF\n"));
+    text
+}
+
+/// The values of all series, by name and labels.
+async fn series(tollgate: &Tollgate) -> BTreeMap<String, u64> {
+    let text = text(tollgate).await;
     let series = text.lines().filter_map(|line| line.rsplit_once(' '));
     let series = series.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
     series.collect()
@@ -108,6 +115,72 @@ async fn hits_are_counted_as_the_reference_counts_them() {
     assert_eq!(service(r#"should_rate_limit_error{err_type="redis_error"}"#), 0);
     assert_eq!((service("config_load_success"), service("config_load_error")), (1, 0));
 }
+
+/// What envoyproxy/ratelimit counts (f2fb157), without the process and Go: the names after its default mapping, and without the
+/// ones of domains and keys.
+const COUNTED_THERE: [&str; 26] = [
+    "ratelimit_service_rate_limit_total_hits",
+    "ratelimit_service_rate_limit_over_limit",
+    "ratelimit_service_rate_limit_near_limit",
+    "ratelimit_service_rate_limit_within_limit",
+    "ratelimit_service_rate_limit_shadow_mode",
+    "ratelimit_service_rate_limit_*_over_limit_with_local_cache",
+    "ratelimit_service_rate_limit_*_domain_not_found",
+    "ratelimit_service_should_rate_limit_error",
+    "ratelimit_service_total_requests",
+    "ratelimit_service_response_time_seconds",
+    "ratelimit_service_config_load_success",
+    "ratelimit_service_config_load_error",
+    "ratelimit_service_global_shadow_mode",
+    "ratelimit_redis_pool_cx_active",
+    "ratelimit_redis_pool_cx_total",
+    "ratelimit_redis_pool_cx_local_close",
+    "ratelimit_redis_per_second_pool_cx_active",
+    "ratelimit_redis_per_second_pool_cx_total",
+    "ratelimit_redis_per_second_pool_cx_local_close",
+    "ratelimit_localcache_hitCount",
+    "ratelimit_localcache_missCount",
+    "ratelimit_localcache_lookupCount",
+    "ratelimit_localcache_entryCount",
+    "ratelimit_localcache_evacuateCount",
+    "ratelimit_localcache_expiredCount",
+    "ratelimit_localcache_overwriteCount",
+];
+
+/// config/migration.md has a row for each series of the reference, and what it names is exported.
+#[tokio::test]
+async fn every_series_of_the_reference_has_a_row_that_is_true() {
+    let page = fs::read_to_string("config/migration.md").unwrap();
+    let table = page.split_once("## Metrics").unwrap().1.split_once("## Variables").unwrap().0;
+    let rows: Vec<(&str, &str)> =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | ")).collect();
+    let names = |text: &str| -> Vec<String> {
+        let quoted = text.split('`').map(str::to_owned);
+        quoted.filter(|name| name.contains('_') && !name.contains(['=', ' '])).collect()
+    };
+    let there: Vec<String> = rows.iter().flat_map(|(there, _)| names(there)).collect();
+    for name in COUNTED_THERE {
+        assert!(there.iter().any(|known| known == name), "{name} has no row");
+    }
+    let tollgate = serve(&["--reference-metrics=true"]).await;
+    let client = &mut tollgate.client().await;
+    ask_rule(client, "rule-0-match-0", 1).await;
+    let exported = text(&tollgate).await;
+    let is_exported = |name: &str| {
+        let ends = |rest: &str| rest.starts_with([' ', '{', '_']);
+        exported.lines().any(|line| line.strip_prefix(name).is_some_and(ends))
+    };
+    for (there, here) in rows {
+        let same = if here.starts_with("the same name") { names(there) } else { Vec::new() };
+        let here = names(here.trim_end_matches('|'));
+        for name in same.iter().chain(&here).filter(|name| !METRIC_LABELS.contains(&&***name)) {
+            assert!(is_exported(name), "{name} is not exported");
+        }
+    }
+}
+
+/// Names in the table that are no series.
+const METRIC_LABELS: [&str; 3] = ["err_type", "grpc_method", "shadow_refused"];
 
 #[tokio::test]
 async fn the_board_of_envoy_gateway_finds_its_series() {
