@@ -2,7 +2,7 @@
 //!
 //! A change is made on a copy, which replaces the book in Redis if nobody else has changed it meanwhile; else it is made
 //! again. While Redis is unavailable, a book in memory takes its place, so that an outage of Redis itself is told, by each
-//! sidecar. What is open in it then goes to Redis without being told again.
+//! sidecar. It is merged into the book in Redis afterwards, without being told again.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -39,8 +39,6 @@ struct LocalBook {
     book: Book,
     /// Newest first.
     closed: VecDeque<ClosedAlert>,
-    /// It has what was open in Redis before the outage.
-    is_seeded: bool,
     /// The process ends, and what the book has is lost.
     is_ending: bool,
 }
@@ -50,6 +48,14 @@ struct LocalBook {
 struct SharedBook {
     store: Arc<RedisAlertBook>,
     known: Mutex<(u64, Book)>,
+}
+
+/// The book of an outage while it is merged. It goes back if that fails, or if it is cancelled, as when a client is gone.
+#[derive(Debug)]
+struct HandedOver<'k> {
+    keeper: &'k Keeper,
+    book: Book,
+    is_merged: bool,
 }
 
 /// The open alerts, and those that were closed.
@@ -81,12 +87,7 @@ impl Keeper {
         }
         let now = self.clock.now().timestamp();
         let mut local = lock(&self.local);
-        if let Some(shared) = self.shared.as_ref().filter(|_| !local.is_seeded) {
-            local.is_seeded = true;
-            // What was told before the outage is not told again.
-            let known = lock(&shared.known).1.without_notifications();
-            local.book.adopt(known);
-        }
+        self.begin_outage(&mut local);
         if local.is_ending {
             local.book.end_waits();
         }
@@ -108,21 +109,24 @@ impl Keeper {
     /// The book alone, and its time.
     pub async fn book_now(&self) -> (Book, Timestamp) {
         if let Some(shared) = &self.shared
-            && let Ok(now) = shared.refresh().await
+            && let Ok(now) = self.refresh(shared).await
         {
             return (lock(&shared.known).1.clone(), now);
         }
-        (lock(&self.local).book.clone(), self.clock.now().timestamp())
+        let mut local = lock(&self.local);
+        self.begin_outage(&mut local);
+        (local.book.clone(), self.clock.now().timestamp())
     }
 
     /// The open alerts, and those that were closed.
     pub async fn list(&self) -> AlertList {
         if let Some(shared) = &self.shared
-            && let Ok(list) = shared.list().await
+            && let Ok(list) = self.list_shared(shared).await
         {
             return list;
         }
-        let local = lock(&self.local);
+        let mut local = lock(&self.local);
+        self.begin_outage(&mut local);
         let closed = local.closed.iter().cloned().collect();
         let now = self.clock.now().timestamp();
         AlertList { book: local.book.clone(), closed, now, of_fleet: false }
@@ -147,29 +151,73 @@ impl Keeper {
         Ok(removed)
     }
 
+    /// Begins the book of an outage with what is known of the one in Redis, which is not told again.
+    fn begin_outage(&self, local: &mut LocalBook) {
+        if let Some(shared) = self.shared.as_ref().filter(|_| !local.book.is_of_outage()) {
+            let (version, known) = &*lock(&shared.known);
+            local.book = Book::of_outage(*version, known);
+        }
+    }
+
+    fn hand_over(&self) -> HandedOver<'_> {
+        HandedOver { keeper: self, book: lock(&self.local).hand_over(), is_merged: false }
+    }
+
+    /// Reads the book if it has changed, and returns the server's time.
+    async fn refresh(&self, shared: &SharedBook) -> Result<Timestamp, StoreError> {
+        let version = lock(&shared.known).0;
+        let found = shared.store.exchange(version, None).await?;
+        if let Some(text) = found.text {
+            self.learn(shared, (version, found.version), &text);
+        }
+        Ok(found.now)
+    }
+
+    /// Takes the book that was found. If Redis has lost a later one, as after a restart without persistence, what is known of
+    /// that is merged as after an outage.
+    fn learn(&self, shared: &SharedBook, (version, found): (u64, u64), text: &str) {
+        if found < version {
+            self.begin_outage(&mut lock(&self.local));
+        }
+        *lock(&shared.known) = (found, decoded(text));
+    }
+
+    async fn list_shared(&self, shared: &SharedBook) -> Result<AlertList, StoreError> {
+        let now = self.refresh(shared).await?;
+        let closed = shared.store.closed(CLOSED_MAX).await?;
+        let closed = closed.iter().filter_map(|text| ClosedAlert::decode(text)).collect();
+        let book = lock(&shared.known).1.clone();
+        Ok(AlertList { book, closed, now, of_fleet: true })
+    }
+
     async fn change_shared<T>(
         &self,
         shared: &SharedBook,
         change: &impl Fn(&mut Book, Timestamp) -> T,
     ) -> Result<T, StoreError> {
-        let mut now = shared.refresh().await?;
+        let mut now = self.refresh(shared).await?;
         for attempt in 0..ATTEMPTS_MAX {
             let (version, before) = lock(&shared.known).clone();
             let mut book = before.clone();
-            // What was opened meanwhile without Redis, and what is still to be sent of it.
-            let local = lock(&self.local).hand_over();
-            book.adopt(local.clone());
+            let mut handed = self.hand_over();
+            let forgotten = book.merge(handed.book.clone(), version, now);
             let result = change(&mut book, now);
             let closed = book.take_closed();
-            if book == before {
+            if book == before && closed.is_empty() {
+                handed.is_merged = true;
                 return Ok(result);
             }
             let closed = closed.iter().map(ClosedAlert::encode).collect();
             let new = BookChange { text: book.encode(), closed, closed_max: CLOSED_MAX };
             let found = shared.store.exchange(version, Some(&new)).await;
-            if !matches!(&found, Ok(found) if found.version == version) {
-                lock(&self.local).book.adopt(local);
+            handed.is_merged = matches!(&found, Ok(found) if found.version == version);
+            if handed.is_merged && forgotten != 0 {
+                tracing::warn!(
+                    forgotten,
+                    "changes of alerts in an outage of Redis are lost: there were too many"
+                );
             }
+            drop(handed);
             let found = found?;
             now = found.now;
             match found.text {
@@ -177,7 +225,7 @@ impl Keeper {
                     *lock(&shared.known) = (version + 1, book);
                     return Ok(result);
                 }
-                Some(text) => *lock(&shared.known) = (found.version, decoded(&text)),
+                Some(text) => self.learn(shared, (version, found.version), &text),
             }
             // Another sidecar's change of the book won.
             sleep(PAUSE.jittered(attempt)).await;
@@ -186,10 +234,26 @@ impl Keeper {
     }
 }
 
+impl Drop for HandedOver<'_> {
+    fn drop(&mut self) {
+        if !self.is_merged {
+            let (book, now) = (std::mem::take(&mut self.book), self.keeper.clock.now().timestamp());
+            lock(&self.keeper.local).take_back(book, now);
+        }
+    }
+}
+
 impl LocalBook {
     fn hand_over(&mut self) -> Book {
-        self.is_seeded = false;
         std::mem::take(&mut self.book)
+    }
+
+    /// Takes back the book of an outage that was handed over. Another one may have been begun meanwhile.
+    fn take_back(&mut self, book: Book, now: Timestamp) {
+        if book.is_of_outage() {
+            let later = std::mem::replace(&mut self.book, book);
+            self.book.resume(later, now);
+        }
     }
 
     fn keep_closed(&mut self) {
@@ -197,26 +261,6 @@ impl LocalBook {
             self.closed.push_front(closed);
         }
         self.closed.truncate(CLOSED_MAX);
-    }
-}
-
-impl SharedBook {
-    /// Reads the book if it has changed, and returns the server's time.
-    async fn refresh(&self) -> Result<Timestamp, StoreError> {
-        let version = lock(&self.known).0;
-        let found = self.store.exchange(version, None).await?;
-        if let Some(text) = found.text {
-            *lock(&self.known) = (found.version, decoded(&text));
-        }
-        Ok(found.now)
-    }
-
-    async fn list(&self) -> Result<AlertList, StoreError> {
-        let now = self.refresh().await?;
-        let closed = self.store.closed(CLOSED_MAX).await?;
-        let closed = closed.iter().filter_map(|text| ClosedAlert::decode(text)).collect();
-        let book = lock(&self.known).1.clone();
-        Ok(AlertList { book, closed, now, of_fleet: true })
     }
 }
 
@@ -229,4 +273,24 @@ fn decoded(text: &str) -> Book {
         }
         Book::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_book_of_an_outage_goes_back_if_its_merge_is_cancelled() {
+        let keeper = Keeper::new(Clock::system(), None);
+        lock(&keeper.local).book = Book::of_outage(7, &Book::default());
+        let has_outage = || lock(&keeper.local).book.is_of_outage();
+        let handed = keeper.hand_over();
+        assert!(!has_outage() && handed.book.is_of_outage());
+        drop(handed);
+        assert!(has_outage());
+        let mut handed = keeper.hand_over();
+        handed.is_merged = true;
+        drop(handed);
+        assert!(!has_outage());
+    }
 }

@@ -47,6 +47,8 @@ pub struct OpenAlert {
     pub expires_ms: Option<u64>,
     /// The person who has acknowledged it.
     pub acknowledged_by: Option<String>,
+    #[serde(default)]
+    pub acknowledged_ms: u64,
     /// The person who has resolved it, while it still fires.
     #[serde(default)]
     pub resolved_by: Option<String>,
@@ -200,6 +202,7 @@ impl OpenAlert {
             holders: None,
             expires_ms: None,
             acknowledged_by: None,
+            acknowledged_ms: 0,
             resolved_by: None,
             told: false,
             told_ms: 0,

@@ -3,27 +3,15 @@
 //! A caller is claimed in the change that opens the alert, so that one sidecar of a fleet answers, and once. At most
 //! [`ANSWERS_MAX`] callers are restricted at a time, so that a wrong rule does not restrict everybody.
 
-use serde::{Deserialize, Serialize};
-
 use super::Book;
+use super::kept::AlertAnswer;
+use super::outage::Deed;
 use crate::alerts::labels::AlertId;
 use crate::clock::Timestamp;
 use crate::policy::AlertPolicy;
 
 /// Maximum number of callers that rules restrict at a time.
 pub const ANSWERS_MAX: usize = 20;
-
-/// A caller that a rule has restricted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AlertAnswer {
-    pub alert: AlertId,
-    pub rule: String,
-    pub caller: String,
-    /// The domain of the alert; None: it is about all.
-    pub domain: Option<String>,
-    pub tier: String,
-    pub until_ms: u64,
-}
 
 /// The answers to give.
 #[derive(Debug, Default)]
@@ -65,6 +53,7 @@ impl Book {
                 continue;
             }
             self.answers.push(answer.clone());
+            self.note(|| Deed::Answered(answer.clone()));
             claimed.answers.push(answer);
         }
         claimed
@@ -72,6 +61,18 @@ impl Book {
 
     /// Forgets an answer that could not be given.
     pub fn release_answer(&mut self, id: &AlertId) {
+        self.remove_answer(id);
+        self.note(|| Deed::Released(id.clone()));
+    }
+
+    /// Takes over an answer that was given. It may be one more than the maximum.
+    pub(super) fn add_answer(&mut self, answer: AlertAnswer) {
+        if self.answers.iter().all(|known| known.alert != answer.alert) {
+            self.answers.push(answer);
+        }
+    }
+
+    pub(super) fn remove_answer(&mut self, id: &AlertId) {
         self.answers.retain(|one| one.alert != *id);
     }
 

@@ -1,25 +1,20 @@
 //! What providers have counted themselves, by hour, to be compared with what was decided.
 
-use serde::{Deserialize, Serialize};
-
 use super::Book;
+use super::kept::ProviderCount;
+use super::outage::Deed;
 
 /// Maximum number of counts: those of two days of some 40 providers. The oldest gives way.
 const COUNTS_MAX: usize = 2_000;
 
-/// The hits that a provider counted in an hour.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProviderCount {
-    pub domain: String,
-    pub provider: String,
-    /// The start of the hour.
-    pub start_ms: u64,
-    pub hits: u64,
-}
-
 impl Book {
     /// Takes a count. It replaces an earlier one of the same hour.
     pub fn note_count(&mut self, count: &ProviderCount) {
+        self.add_count(count);
+        self.note(|| Deed::Counted(count.clone()));
+    }
+
+    pub(super) fn add_count(&mut self, count: &ProviderCount) {
         let key = |one: &ProviderCount| (one.domain.clone(), one.provider.clone(), one.start_ms);
         match self.counts.iter_mut().find(|known| key(known) == key(count)) {
             Some(known) => known.hits = count.hits,

@@ -8,6 +8,9 @@
 mod alert;
 mod answers;
 mod counts;
+mod kept;
+mod merging;
+mod outage;
 mod outbox;
 mod people;
 mod silence;
@@ -23,11 +26,12 @@ use super::labels::AlertId;
 use crate::clock::Timestamp;
 use crate::policy::{AlertEscalation, AlertPolicy, AlertSignal};
 
+use outage::{Deed, Outage};
 use outbox::Outbox;
 
 pub use alert::{ClosedAlert, Delivery, Firing, Notification, NotificationKind, OpenAlert};
-pub use answers::{AlertAnswer, Claimed};
-pub use counts::ProviderCount;
+pub use answers::Claimed;
+pub use kept::{AlertAnswer, ProviderCount};
 pub use silence::Silence;
 
 /// How long a sidecar holds an alert without renewing it.
@@ -53,6 +57,10 @@ pub struct Book {
     /// What providers have counted themselves.
     #[serde(default)]
     counts: Vec<ProviderCount>,
+    /// After Redis has lost the book: alerts and silences that had ended in the outage, which no other sidecar may restore, and
+    /// until when that is known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    ended: BTreeMap<String, u64>,
     /// Alerts that were not opened because there are too many.
     dropped: u64,
     /// Alerts that were closed by the last change; the keeper takes them to the history.
@@ -61,6 +69,9 @@ pub struct Book {
     /// Alerts that were opened by the last change, for their answers.
     #[serde(skip)]
     opened: Vec<AlertId>,
+    /// What is noted while it takes the place of the book in Redis.
+    #[serde(skip)]
+    outage: Option<Outage>,
 }
 
 impl Book {
@@ -71,6 +82,9 @@ impl Book {
         (policy, firing): (&AlertPolicy, &[Firing<'_>]),
         now: Timestamp,
     ) {
+        if let Some(outage) = &mut self.outage {
+            sidecar.clone_into(&mut outage.sidecar);
+        }
         let until_ms = now.after(HELD).as_ms();
         // Renewed when half of the time is over, so that most changes write nothing.
         let renewed_ms = now.after(HELD / 2).as_ms();
@@ -104,16 +118,20 @@ impl Book {
             self.close(policy, &id, (None, now));
         }
         self.silences.retain(|silence| now.as_ms() < silence.until_ms);
-        self.tell_again(policy, now);
+        self.ended.retain(|_, until_ms| now.as_ms() < *until_ms);
+        self.tell_again((policy, sidecar), now);
     }
 
-    /// Tells what is due of open alerts: what a silence no longer holds back, repetitions, escalations.
-    fn tell_again(&mut self, policy: &AlertPolicy, now: Timestamp) {
+    /// Tells what is due of open alerts: what a silence no longer holds back, repetitions, escalations. Only of
+    /// those that the sidecar holds: after an outage, it may have told them without Redis.
+    fn tell_again(&mut self, (policy, sidecar): (&AlertPolicy, &str), now: Timestamp) {
         let silences = &self.silences;
         for alert in self.open.values_mut() {
             let is_silenced = silences.iter().any(|silence| silence.covers(alert, now));
             let is_silenced = is_silenced || held_back(policy, alert, now);
-            if is_silenced || alert.holders.is_none() || alert.resolved_by.is_some() {
+            let is_held = |holders: &BTreeMap<String, u64>| holders.contains_key(sidecar);
+            let is_held = alert.holders.as_ref().is_some_and(is_held);
+            if is_silenced || !is_held || alert.resolved_by.is_some() {
                 continue;
             }
             if !alert.told {
@@ -141,7 +159,7 @@ impl Book {
     /// window.
     pub fn event(&mut self, policy: &AlertPolicy, firing: &Firing<'_>, now: Timestamp) {
         if let Some(alert) = self.open.remove(&firing.id) {
-            self.closed.push(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by: None });
+            self.record_closed(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by: None });
         }
         let expires_ms = Some(now.after(EVENT_OPEN).as_ms());
         self.open((policy, firing), |alert| alert.expires_ms = expires_ms, now);
@@ -173,7 +191,7 @@ impl Book {
         let events = self.open.values().filter(|alert| alert.holders.is_none());
         let oldest = events.min_by_key(|alert| alert.opened_ms).map(|alert| alert.id.clone());
         let Some(alert) = oldest.and_then(|id| self.open.remove(&id)) else { return false };
-        self.closed.push(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by: None });
+        self.record_closed(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by: None });
         true
     }
 
@@ -192,7 +210,7 @@ impl Book {
         let is_event = alert.signal == AlertSignal::Threshold.as_str();
         let is_told = alert.told && (!is_event || resolved_by.is_some());
         self.tell_end(policy, (&alert, is_told), now);
-        self.closed.push(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by });
+        self.record_closed(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by });
         true
     }
 
@@ -239,6 +257,9 @@ impl Book {
 
     /// Removes what was sent: a notification, or a message of several.
     pub fn sent(&mut self, id: &str) {
+        if !self.outbox.has(id) {
+            self.note(|| Deed::Sent(id.to_owned()));
+        }
         self.outbox.sent(id);
     }
 
@@ -291,34 +312,6 @@ impl Book {
     /// Takes the alerts that were closed.
     pub fn take_closed(&mut self) -> Vec<ClosedAlert> {
         std::mem::take(&mut self.closed)
-    }
-
-    /// Takes over another book: its notifications, and its open alerts, without telling of them again.
-    pub fn adopt(&mut self, other: Self) {
-        for (id, alert) in other.open {
-            self.open.entry(id).or_insert(alert);
-        }
-        self.outbox.adopt(other.outbox);
-        for silence in other.silences {
-            self.silence(silence, Timestamp::from_ms(0));
-        }
-        self.dropped += other.dropped;
-        let is_new = |one: &AlertAnswer| self.answers.iter().all(|known| known.alert != one.alert);
-        let new: Vec<_> = other.answers.into_iter().filter(is_new).collect();
-        self.answers.extend(new);
-        other.counts.iter().for_each(|count| self.note_count(count));
-        self.closed.extend(other.closed);
-    }
-
-    /// The open alerts and the silences alone.
-    pub fn without_notifications(&self) -> Self {
-        Self {
-            open: self.open.clone(),
-            silences: self.silences.clone(),
-            answers: self.answers.clone(),
-            counts: self.counts.clone(),
-            ..Self::default()
-        }
     }
 
     /// The book as a text.

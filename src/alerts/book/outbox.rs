@@ -210,6 +210,22 @@ impl Outbox {
         self.pending.retain(stays);
     }
 
+    /// Removes the notifications of an alert of before its end, which was told.
+    pub fn withdraw_before(&mut self, id: &AlertId, end_ms: u64) {
+        self.pending.retain(|one| one.alert.id != *id || end_ms < one.at_ms);
+    }
+
+    /// Whether the end of an alert is still to be told.
+    pub fn tells_end(&self, id: &AlertId) -> bool {
+        let is_end = |one: &Notification| one.kind == NotificationKind::Resolved;
+        self.pending.iter().any(|one| one.alert.id == *id && is_end(one))
+    }
+
+    /// Whether it has a notification or message of this id.
+    pub fn has(&self, id: &str) -> bool {
+        self.pending.iter().any(|one| is_of(one, id))
+    }
+
     /// Removes what was sent: a notification, or those of a message.
     pub fn sent(&mut self, id: &str) {
         self.pending.retain(|one| !is_of(one, id));

@@ -1,6 +1,7 @@
 //! What people do with alerts: they acknowledge, resolve and silence them, test rules, and send notifications again.
 
 use super::alert::{ClosedAlert, Firing, NotificationKind, OpenAlert, TEST};
+use super::outage::Deed;
 use super::{Book, Silence};
 use crate::alerts::labels::{AlertId, Labels};
 use crate::clock::Timestamp;
@@ -11,9 +12,13 @@ const SILENCES_MAX: usize = 100;
 
 impl Book {
     /// Acknowledges an alert: it is not repeated or escalated. False if it is not open.
-    pub fn acknowledge(&mut self, id: &AlertId, by: &str) -> bool {
+    pub fn acknowledge(&mut self, id: &AlertId, (by, now): (&str, Timestamp)) -> bool {
         let alert = self.open.get_mut(id).filter(|alert| alert.resolved_by.is_none());
-        alert.map(|alert| alert.acknowledged_by = Some(by.to_owned())).is_some()
+        let Some(alert) = alert else { return false };
+        (alert.acknowledged_by, alert.acknowledged_ms) = (Some(by.to_owned()), now.as_ms());
+        let (id, by, at_ms) = (id.clone(), by.to_owned(), now.as_ms());
+        self.note(|| Deed::Acknowledged { id, by, at_ms });
+        true
     }
 
     /// Resolves an alert. If it still fires, it stays in the book until it does not, so that it does not open again. False
@@ -34,7 +39,7 @@ impl Book {
                 let alert = OpenAlert { resolved_by: None, ..alert.clone() };
                 self.tell_end(policy, (&alert, alert.told), now);
                 let (closed_ms, resolved_by) = (now.as_ms(), Some(by));
-                self.closed.push(ClosedAlert { alert, closed_ms, resolved_by });
+                self.record_closed(ClosedAlert { alert, closed_ms, resolved_by });
                 true
             }
         }
@@ -42,6 +47,14 @@ impl Book {
 
     /// Adds a silence; false if there are too many.
     pub fn silence(&mut self, silence: Silence, now: Timestamp) -> bool {
+        let has_place = self.add_silence(silence.clone(), now);
+        if has_place {
+            self.note(|| Deed::Silenced(silence));
+        }
+        has_place
+    }
+
+    pub(super) fn add_silence(&mut self, silence: Silence, now: Timestamp) -> bool {
         self.silences.retain(|known| now.as_ms() < known.until_ms && known.id != silence.id);
         let has_place = self.silences.len() < SILENCES_MAX;
         if has_place {
@@ -54,7 +67,11 @@ impl Book {
     pub fn end_silence(&mut self, id: &str) -> bool {
         let before = self.silences.len();
         self.silences.retain(|silence| silence.id != id);
-        self.silences.len() < before
+        let is_ended = self.silences.len() < before;
+        if is_ended {
+            self.note(|| Deed::SilenceEnded(id.to_owned()));
+        }
+        is_ended
     }
 
     /// The silences.
@@ -82,6 +99,9 @@ impl Book {
         let removed = before - self.open.len() + self.outbox.erase(caller);
         self.silences.retain(|silence| silence.labels.get("caller") != Some(caller));
         self.answers.retain(|answer| answer.caller != caller);
+        if let Some(outage) = &mut self.outage {
+            outage.erase(caller);
+        }
         u64::try_from(removed).unwrap_or(u64::MAX)
     }
 }
@@ -186,12 +206,12 @@ alerts:
             "30 ops repeated",
         ];
         assert_eq!(story.told, expected);
-        assert!(story.book.acknowledge(&Story::id(), "eve"));
+        assert!(story.book.acknowledge(&Story::id(), ("eve", at(90))));
         story.seconds(32..90, true);
         assert_eq!(story.told.len(), expected.len());
         story.seconds(90..91, false);
         assert_eq!(story.told[5..], ["90 ops resolved", "90 oncall resolved"]);
-        assert!(!story.book.acknowledge(&Story::id(), "eve"));
+        assert!(!story.book.acknowledge(&Story::id(), ("eve", at(90))));
     }
 
     #[test]

@@ -180,7 +180,7 @@ async fn resolve(
 pub async fn acknowledged(edge: &Edge, by: &Principal, id: &str) -> Result<(), Problem> {
     let change = AlertChange { edge, by, what: "acknowledge alert", id };
     let alert = AlertId::from(id.to_owned());
-    change.make(|book, _| book.acknowledge(&alert, &by.name), not_open(id)).await
+    change.make(|book, now| book.acknowledge(&alert, (&by.name, now)), not_open(id)).await
 }
 
 /// Resolves an alert.

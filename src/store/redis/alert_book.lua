@@ -17,6 +17,8 @@ if ARGV[2] ~= '' then
   redis.call('HSET', KEYS[1], 'v', version + 1, 's', ARGV[2])
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
   for i = 5, #ARGV do
+    -- A change whose answer was lost is made again.
+    redis.call('LREM', KEYS[2], 1, ARGV[i])
     redis.call('LPUSH', KEYS[2], ARGV[i])
   end
   if 5 <= #ARGV then
