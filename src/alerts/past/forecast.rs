@@ -15,6 +15,9 @@ use crate::store::sums::SumsError;
 use crate::usage::forecast::{LimitForecast, SpentPast};
 use crate::usage::{Granularity, Page, Rank, UsageQuery, View, last_tiers, last_tiers_query};
 
+/// Callers whose usage is read at once: the days and hours of each limit of each of them are in memory then.
+const CALLERS_AT_ONCE: usize = 25;
+
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Descriptors of a caller whose limits are forecast: its own, and those of the rules below.
@@ -29,6 +32,14 @@ pub enum ForecastError {
     Counters,
 }
 
+/// What is known of some callers.
+#[derive(Debug)]
+struct Pasts {
+    /// By caller.
+    spent: BTreeMap<String, SpentPast>,
+    tiers: Page,
+}
+
 /// The time until limits are used up, in seconds, of the callers with the most requests of yesterday and today. Limits that
 /// last until they are whole again are left out.
 ///
@@ -41,16 +52,37 @@ pub async fn forecast(
     now: Timestamp,
 ) -> Result<Vec<Seen>, ForecastError> {
     let busiest = sources.read(&Arc::new(busiest(rule, now)), now).await?;
+    let callers: Vec<CallerOf> =
+        busiest.groups.iter().filter_map(|(group, _)| caller_of(group)).collect();
     let mut seen = Vec::new();
-    for caller in busiest.groups.iter().filter_map(|(group, _)| caller_of(group)) {
-        for (limit, left) in limits_left(sources, engine, (&caller, now)).await? {
-            if !rule.filter.excludes_limit(&limit) {
-                let labels = labels(&caller).with("limit", Some(&limit));
-                seen.push(Seen { labels, value: left.as_secs_f64() });
+    for callers in callers.chunks(CALLERS_AT_ONCE) {
+        let pasts = Pasts::read(sources, callers, now).await?;
+        for caller in callers {
+            for (limit, left) in limits_left(&pasts, engine, caller).await? {
+                if !rule.filter.excludes_limit(&limit) {
+                    let labels = labels(caller).with("limit", Some(&limit));
+                    seen.push(Seen { labels, value: left.as_secs_f64() });
+                }
             }
         }
     }
     Ok(seen)
+}
+
+impl Pasts {
+    /// Reads what is known of callers: three reads, however many they are.
+    async fn read(
+        sources: &UsageSources,
+        callers: &[CallerOf],
+        now: Timestamp,
+    ) -> Result<Self, SumsError> {
+        let names: BTreeSet<String> = callers.iter().map(|(_, name)| name.clone()).collect();
+        let read = async |query: UsageQuery| sources.read(&Arc::new(query), now).await;
+        let [days, hours] = SpentPast::queries_of(&names, now);
+        let spent = SpentPast::by_caller([&read(days).await?, &read(hours).await?]);
+        let tiers = read(last_tiers_query(names, now)).await?;
+        Ok(Self { spent, tiers })
+    }
 }
 
 /// The callers with the most requests of yesterday and today.
@@ -62,29 +94,22 @@ fn busiest(rule: &AlertRule, now: Timestamp) -> UsageQuery {
 
 /// The limits of a caller that will be used up, by name: the soonest, if several have the same name.
 async fn limits_left(
-    sources: &UsageSources,
+    pasts: &Pasts,
     engine: &Engine,
-    (caller, now): (&CallerOf, Timestamp),
+    caller: &CallerOf,
 ) -> Result<BTreeMap<String, Duration>, ForecastError> {
     let (domain, name) = caller;
     let snapshot = engine.snapshot();
     // A domain that no policy has any more, or that names no callers, may still have sums.
     let Some(domain) = snapshot.policies().domain(domain) else { return Ok(BTreeMap::new()) };
     let Some(key) = domain.classes.caller_key.as_deref() else { return Ok(BTreeMap::new()) };
-    let read = async |query: UsageQuery| sources.read(&Arc::new(query), now).await;
-    let [days, hours] = SpentPast::queries(name, now);
-    let past = SpentPast::new([&read(days).await?, &read(hours).await?]);
-    let tier = match &domain.classes.tier_key {
-        Some(_) => {
-            let question = last_tiers_query(BTreeSet::from([name.clone()]), now);
-            last_tier(&read(question).await?, (domain, name))
-        }
-        None => None,
-    };
+    let Some(past) = pasts.spent.get(name) else { return Ok(BTreeMap::new()) };
+    let tier = domain.classes.tier_key.as_ref();
+    let tier = tier.and_then(|_| last_tier(&pasts.tiers, (domain, name)));
     let mut soonest: BTreeMap<String, Duration> = BTreeMap::new();
     for entries in paths(domain, (key, name)) {
         let Some(request) = request(domain, entries, tier.as_deref()) else { continue };
-        for (limit, left) in left(engine, &snapshot, (&request, &past, name)).await? {
+        for (limit, left) in left(engine, &snapshot, (&request, past, name)).await? {
             let soonest = soonest.entry(limit).or_insert(left);
             *soonest = left.min(*soonest);
         }
@@ -187,5 +212,24 @@ descriptors:
         check("{ when: forecast, below: 3d }", &[]).await;
         counted.put_in_force("domain: e");
         check("{ when: forecast, below: 3d }", &[]).await;
+    }
+
+    #[tokio::test]
+    async fn more_callers_than_are_read_at_once_are_all_seen() {
+        let counted = Counted::new(POLICY);
+        let callers = CALLERS_AT_ONCE + 5;
+        for _ in 0..9 {
+            for caller in 0..callers {
+                let user = format!("user={caller},kind=plan");
+                counted.ask(&[&user, "tier=free"], 20).await;
+            }
+            counted.advance(DAY);
+        }
+        let rule = rule("{ when: forecast, below: 3d, limit: plan }");
+        let seen = forecast(&counted.sources, counted.engine(), &rule, counted.now()).await;
+        let seen = seen.unwrap();
+        let names: BTreeSet<&str> =
+            seen.iter().filter_map(|one| one.labels.get("caller")).collect();
+        assert_eq!((seen.len(), names.len()), (callers, callers));
     }
 }

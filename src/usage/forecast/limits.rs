@@ -1,13 +1,13 @@
 //! Forecasts of the limits of a caller, from the sums of its usage and from how its limits stand.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::history::{Forecast, History, Season};
 use super::outlook::{Comeback, Outlook, Standing as LimitStanding};
 use crate::clock::Timestamp;
 use crate::engine::{Preview, Standing, Verdict};
 use crate::limit::Algorithm;
-use crate::usage::{Dimension, Granularity, Page, UsageQuery, View};
+use crate::usage::{Dimension, Granularity, Group, GroupName, Page, Total, UsageQuery, View};
 
 const HOUR_MS: u64 = 3_600_000;
 /// A day of a calendar has up to 25 hours.
@@ -29,7 +29,7 @@ struct Step {
 }
 
 /// What a caller has spent of its limits, by days and by hours.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SpentPast {
     days: Asked,
     hours: Asked,
@@ -79,6 +79,33 @@ impl SpentPast {
     /// The past of the pages of both queries.
     pub fn new([days, hours]: [&Page; 2]) -> Self {
         Self { days: asked(days, Season::Week), hours: asked(hours, Season::Day) }
+    }
+
+    /// What is to be read of several callers at once.
+    pub fn queries_of(callers: &BTreeSet<String>, now: Timestamp) -> [UsageQuery; 2] {
+        [Season::Week, Season::Day].map(|season| UsageQuery {
+            group_by: vec![Dimension::Domain, Dimension::Limit, Dimension::Caller],
+            filters: Vec::new(),
+            callers: Some(callers.clone()),
+            ..query("", season, now)
+        })
+    }
+
+    /// The pasts of the pages of both queries of several callers, by caller.
+    pub fn by_caller([days, hours]: [&Page; 2]) -> BTreeMap<String, Self> {
+        let mut pasts: BTreeMap<String, Self> = BTreeMap::new();
+        for (page, season) in [(days, Season::Week), (hours, Season::Day)] {
+            for (group, total) in &page.groups {
+                let Some(caller) = group.names.get(2).and_then(GroupName::text) else { continue };
+                let past = pasts.entry(caller.to_owned()).or_default();
+                let asked = match season {
+                    Season::Week => &mut past.days,
+                    Season::Day => &mut past.hours,
+                };
+                add(asked, season, (group, total));
+            }
+        }
+        pasts
     }
 
     /// The forecasts of the limits of a request of the caller.
@@ -152,15 +179,20 @@ fn query(caller: &str, season: Season, now: Timestamp) -> UsageQuery {
 
 fn asked(page: &Page, season: Season) -> Asked {
     let mut asked = Asked::new();
-    for (group, total) in &page.groups {
-        let (Some(start), [domain, limit]) = (group.start, &group.names[..]) else { continue };
-        let (Some(domain), Some(limit)) = (domain.text(), limit.text()) else { continue };
-        let spent = total.counts.hits_spent.saturating_sub(total.counts.hits_given_back);
-        let step = Step { spent: number(spent), refused: number(total.counts.hits_refused) };
-        let steps = asked.entry((domain.to_owned(), limit.to_owned())).or_default();
-        steps.insert(granularity(season).number(start), step);
+    for one in &page.groups {
+        add(&mut asked, season, (&one.0, &one.1));
     }
     asked
+}
+
+/// Adds what was asked for in one step of a limit, by domain and limit.
+fn add(asked: &mut Asked, season: Season, (group, total): (&Group, &Total)) {
+    let (Some(start), [domain, limit, ..]) = (group.start, &group.names[..]) else { return };
+    let (Some(domain), Some(limit)) = (domain.text(), limit.text()) else { return };
+    let spent = total.counts.hits_spent.saturating_sub(total.counts.hits_given_back);
+    let step = Step { spent: number(spent), refused: number(total.counts.hits_refused) };
+    let steps = asked.entry((domain.to_owned(), limit.to_owned())).or_default();
+    steps.insert(granularity(season).number(start), step);
 }
 
 fn granularity(season: Season) -> Granularity {
