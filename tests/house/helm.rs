@@ -127,6 +127,21 @@ fn values_that_cannot_work_are_refused_with_the_reason() {
             "not both",
         ),
         ("policies: { files: { limits: 'domain: a' } }", "1.37.0", "limits"),
+        (&format!("{policies}\nalertFiles: {{ existingSecret: a }}"), "1.37.0", "needs alertFiles"),
+        (
+            &format!(
+                "{policies}\nalertFiles: {{ existingConfigMap: a, files: {{ a.yaml: 'a' }} }}"
+            ),
+            "1.37.0",
+            "not both",
+        ),
+        (
+            &format!(
+                "{policies}\nalertFiles: {{ existingConfigMap: a }}\nsettings: {{ alerts: b }}"
+            ),
+            "1.37.0",
+            "settings.alerts",
+        ),
         (&format!("{policies}\nreplicas: 2"), "1.37.0", "several replicas need redis.url"),
         (&format!("{policies}\nautoscaling: {{ enabled: true }}"), "1.37.0", "need redis.url"),
         (&format!("{policies}\nreplica: 2"), "1.37.0", "replica"),
@@ -200,12 +215,14 @@ fn variables(container: &Value, folder: &Path) -> Vec<(String, String)> {
 }
 
 /// Starts a Tollgate as a rendered container does, and waits until it serves.
-async fn start(container: &Value, policies: &Value) {
+async fn start(container: &Value, files: &[(&str, &Value)]) {
     let folder = TempDir::new().unwrap();
     let variables = variables(container, folder.path());
-    for (name, text) in policies.as_object().unwrap() {
-        let folder = folder.path().join("etc/tollgate/policies");
-        fs::write(folder.join(name), text.as_str().unwrap()).unwrap();
+    for (kind, files) in files {
+        for (name, text) in files.as_object().unwrap() {
+            let folder = folder.path().join("etc/tollgate").join(kind);
+            fs::write(folder.join(name), text.as_str().unwrap()).unwrap();
+        }
     }
     let http_address = format!("127.0.0.1:{}", free_port());
     let mut command = tollgate::command();
@@ -220,20 +237,46 @@ async fn start(container: &Value, policies: &Value) {
     .await;
 }
 
+/// The data of a ConfigMap of the chart, such as its policies.
+fn config_map<'r>(resources: &'r [Value], kind: &str) -> Option<&'r Value> {
+    let is_wanted = |one: &&Value| {
+        let name = one["metadata"]["name"].as_str().unwrap();
+        one["kind"] == "ConfigMap" && name == format!("limits-tollgate-{kind}")
+    };
+    Some(&resources.iter().find(is_wanted)?["data"])
+}
+
+#[test]
+fn the_files_of_alerts_are_valid_and_their_secrets_are_mounted() {
+    let resources = render(&format!("{CHART}/ci/redis-values.yaml"));
+    let alerts = config_map(&resources, "alerts").unwrap();
+    let folder = TempDir::new().unwrap();
+    for (name, text) in alerts.as_object().unwrap() {
+        fs::write(folder.path().join(name), text.as_str().unwrap()).unwrap();
+    }
+    run(tollgate::command().args(["check", "--alerts"]).arg(folder.path()));
+    let (container, _) = containers(&resources).remove(0);
+    let mounts: Vec<&Value> = container["volumeMounts"].as_array().unwrap().iter().collect();
+    let at = |path: &str| mounts.iter().any(|mount| mount["mountPath"] == path);
+    assert!(at("/etc/tollgate/alerts") && at("/etc/tollgate/alert-secrets"), "{mounts:?}");
+}
+
 #[tokio::test]
 async fn every_rendered_container_starts_a_tollgate_with_its_policies() {
     for values in values() {
         let resources = render(&values);
-        let is_policies = |one: &&Value| {
-            let name = one["metadata"]["name"].as_str().unwrap();
-            one["kind"] == "ConfigMap" && name.ends_with("-policies")
-        };
-        let Some(policies) = resources.iter().find(is_policies) else { continue };
+        let files: Vec<(&str, &Value)> = ["policies", "alerts"]
+            .into_iter()
+            .filter_map(|kind| Some((kind, config_map(&resources, kind)?)))
+            .collect();
+        if files.is_empty() {
+            continue;
+        }
         let container = match containers(&resources).pop() {
             Some((container, _)) => container,
             None => injected(&resources),
         };
-        start(&container, &policies["data"]).await;
+        start(&container, &files).await;
     }
 }
 

@@ -38,6 +38,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{/* The ConfigMap with files of alerts; empty without them. */}}
+{{- define "tollgate.alertFiles.name" -}}
+{{- with .Values.alertFiles -}}
+{{- if and .files .existingConfigMap }}{{ fail "set one of alertFiles.files and alertFiles.existingConfigMap, not both" }}{{ end -}}
+{{- if and .existingSecret (not (or .files .existingConfigMap)) }}{{ fail "alertFiles.existingSecret needs alertFiles.files or alertFiles.existingConfigMap" }}{{ end -}}
+{{- if or .files .existingConfigMap -}}
+{{- if or (hasKey $.Values.settings "alerts") (hasKey $.Values.sidecar.settings "alerts") }}{{ fail "set one of alertFiles and settings.alerts, not both" }}{{ end -}}
+{{- .existingConfigMap | default (printf "%s-alerts" (include "tollgate.fullname" $)) }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* A setting's value as text. Numbers keep their digits: 1000000, not 1e+06. */}}
 {{- define "tollgate.setting" -}}
 {{- if kindIs "slice" . }}{{ join "," . }}{{ else if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end }}
@@ -49,6 +61,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - { name: TOLLGATE_POLICIES, value: /etc/tollgate/policies }
 - { name: TOLLGATE_GRPC_ADDRESS, value: {{ printf "%s:%v" .grpc $values.ports.grpc | quote }} }
 - { name: TOLLGATE_HTTP_ADDRESS, value: {{ printf "%s:%v" $values.listenAddress $values.ports.http | quote }} }
+{{- if include "tollgate.alertFiles.name" .root }}
+- { name: TOLLGATE_ALERTS, value: /etc/tollgate/alerts }
+{{- end }}
 {{- with $values.redis }}
 {{- if .url }}
 - { name: TOLLGATE_REDIS_URL, value: {{ .url | quote }} }
@@ -85,6 +100,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{/* Whole volumes are mounted: files mounted by subPath are never updated. */}}
 {{- define "tollgate.volumeMounts" -}}
 - { name: tollgate-policies, mountPath: /etc/tollgate/policies, readOnly: true }
+{{- if include "tollgate.alertFiles.name" . }}
+- { name: tollgate-alerts, mountPath: /etc/tollgate/alerts, readOnly: true }
+{{- if .Values.alertFiles.existingSecret }}
+- { name: tollgate-alert-secrets, mountPath: /etc/tollgate/alert-secrets, readOnly: true }
+{{- end }}
+{{- end }}
 {{- if .Values.redis.url }}
 {{- if .Values.redis.existingSecret }}
 - { name: tollgate-redis, mountPath: /etc/tollgate/redis, readOnly: true }
@@ -106,6 +127,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- $values := .root.Values -}}
 - name: tollgate-policies
   configMap: { name: {{ include "tollgate.policies.name" .root }} }
+{{- with include "tollgate.alertFiles.name" .root }}
+- name: tollgate-alerts
+  configMap: { name: {{ . }} }
+{{- with $values.alertFiles.existingSecret }}
+- name: tollgate-alert-secrets
+  secret: { secretName: {{ . }}, defaultMode: {{ $.mode }} }
+{{- end }}
+{{- end }}
 {{- if $values.redis.url }}
 {{- with $values.redis.existingSecret }}
 - name: tollgate-redis
