@@ -1,10 +1,14 @@
 //! Metrics of policies by xDS. Without an xDS server there are no series.
 
+use std::sync::Mutex;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::lock::lock;
 
 /// Metrics of the connection to the xDS server, and of what it sent.
 #[derive(Debug, Default)]
@@ -14,6 +18,8 @@ pub struct XdsMetrics {
     updates: Family<UpdateLabel, Counter>,
     version: Family<VersionLabel, Gauge>,
     overlays: Family<StateLabel, Gauge>,
+    /// Whether there is a connection; None without an xDS server.
+    link: Mutex<Option<bool>>,
 }
 
 /// The state of overlays that can't be read.
@@ -69,11 +75,13 @@ impl XdsMetrics {
     /// There is a connection, over which the server has sent policies.
     pub fn connected(&self, server: &str) {
         self.connected.get_or_create(&ServerLabel::of(server)).set(1);
+        *lock(&self.link) = Some(true);
     }
 
     /// There is no connection yet. All series exist from now on.
     pub fn disconnected(&self, server: &str) {
         self.connected.get_or_create(&ServerLabel::of(server)).set(0);
+        *lock(&self.link) = Some(false);
         self.failures.get_or_create_owned(&ServerLabel::of(server));
         for update in [XdsUpdate::Accepted, XdsUpdate::Rejected] {
             self.updates.get_or_create_owned(&update.into());
@@ -83,7 +91,13 @@ impl XdsMetrics {
     /// Counts a connection that failed or ended.
     pub fn failed(&self, server: &str) {
         self.connected.get_or_create(&ServerLabel::of(server)).set(0);
+        *lock(&self.link) = Some(false);
         self.failures.get_or_create(&ServerLabel::of(server)).inc();
+    }
+
+    /// Whether there is a connection; None without an xDS server.
+    pub fn is_connected(&self) -> Option<bool> {
+        *lock(&self.link)
     }
 
     /// Counts a response.

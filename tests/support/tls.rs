@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -67,6 +67,18 @@ impl Authority {
     pub fn sign_for(&self, name: &str) -> Certificate {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let pem = certificate.signed_by(&key, &self.issuer).unwrap().pem();
+        Certificate { pem, key_pem: key.serialize_pem() }
+    }
+
+    /// A new certificate of it for [`NAME`], which expires in so many days.
+    pub fn sign_for_days(&self, days: i64) -> Certificate {
+        let key = KeyPair::generate().unwrap();
+        let mut certificate = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
+        let end = end.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let (month, day) = (end.month().unsigned_abs(), end.day().unsigned_abs());
+        certificate.not_after = date_time_ymd(end.year().into(), month, day);
         let pem = certificate.signed_by(&key, &self.issuer).unwrap().pem();
         Certificate { pem, key_pem: key.serialize_pem() }
     }

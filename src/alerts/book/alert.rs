@@ -239,6 +239,7 @@ impl OpenAlert {
             "certificate" => {
                 format!("the certificate of the {} port expires {until}", about("port"))
             }
+            "xds_silent" => format!("no connection to the xDS server for {value}"),
             "spend" => {
                 let when = if self.is_of_hour() { "in the last hour" } else { "today" };
                 format!("{value} {} were spent {when} {}", about("currency"), self.spender())

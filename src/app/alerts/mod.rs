@@ -49,6 +49,8 @@ pub struct AlertTask {
     observing: Observing,
     risks: RiskWatch,
     answers: Answers,
+    /// Since when there is no connection to the xDS server, as far as a rule has seen.
+    xds_lost: Option<Timestamp>,
     /// Whether the last tick left alerts out because too many are open.
     is_full: bool,
     /// The names of the channels at the last tick.
@@ -100,6 +102,7 @@ impl AlertTask {
             observing: Observing::default(),
             risks: RiskWatch::default(),
             answers: Answers::new(restrictor),
+            xds_lost: None,
             is_full: false,
             channels: BTreeSet::new(),
             removed: BTreeSet::new(),
@@ -222,6 +225,7 @@ impl AlertTask {
             AlertSignal::Capacity => capacity(&self.engine, rule).await,
             AlertSignal::ConfigInvalid => self.config(),
             AlertSignal::Certificate => self.certificates(now),
+            AlertSignal::XdsSilent => self.xds(now),
             AlertSignal::Spend
             | AlertSignal::Budget
             | AlertSignal::Spike
@@ -250,6 +254,17 @@ impl AlertTask {
             value: f64::from(u8::from(is_rejected)),
         };
         files.into_iter().map(seen).collect()
+    }
+
+    /// The time since when there is no connection to the xDS server, in seconds.
+    fn xds(&mut self, now: Timestamp) -> Vec<Seen> {
+        let Some(is_connected) = self.metrics.xds.is_connected() else { return Vec::new() };
+        if is_connected {
+            self.xds_lost = None;
+            return Vec::new();
+        }
+        let value = now.since(*self.xds_lost.get_or_insert(now)).as_secs_f64();
+        vec![Seen { labels: Labels::new(), value }]
     }
 
     /// The time until each certificate expires, in seconds.

@@ -42,7 +42,7 @@ impl AlertSignal {
             Self::Latency | Self::QueueDelay => (Some(AlertUnit::Time), Some(MINUTE), &[]),
             Self::Queue => (Some(AlertUnit::Number), None, &[]),
             Self::Capacity => (Some(AlertUnit::Percent), None, &["domain", "limit", "provider"]),
-            Self::Certificate => (Some(AlertUnit::Time), None, &[]),
+            Self::Certificate | Self::XdsSilent => (Some(AlertUnit::Time), None, &[]),
             Self::Spend => (Some(AlertUnit::Number), Some(60 * MINUTE), SPEND),
             Self::Budget => (Some(AlertUnit::Percent), Some(60 * MINUTE), SPEND),
             Self::Spike => (Some(AlertUnit::Number), None, &["domain", "tier", "top", "least"]),
@@ -78,7 +78,8 @@ impl AlertSignal {
             | Self::Burst
             | Self::Probing
             | Self::Bypass
-            | Self::Risk => Some(true),
+            | Self::Risk
+            | Self::XdsSilent => Some(true),
             _ => None,
         }
     }

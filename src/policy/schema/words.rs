@@ -200,6 +200,8 @@ words! {
         ConfigInvalid = "config_invalid",
         /// The time until a certificate of a port expires.
         Certificate = "certificate",
+        /// The time since when there is no connection to the xDS server.
+        XdsSilent = "xds_silent",
         /// What requests cost, in money, `over` an hour or a day.
         Spend = "spend",
         /// The part of the daily budget that is spent on a day, in percent, or that would be at the rate of the last hour.

@@ -12,6 +12,7 @@ mod outage;
 mod people;
 mod requests;
 mod risk;
+mod signals;
 mod thresholds;
 
 use std::fs;
