@@ -22,8 +22,8 @@ use crate::policy::AlertRule;
 use crate::store::sums::SumsError;
 
 /// Days of the past, if the query has none, and at most.
-const DAYS: u32 = 30;
-const DAYS_MAX: u32 = 90;
+pub const DAYS: u32 = 30;
+pub const DAYS_MAX: u32 = 90;
 
 pub fn operation() -> Operation {
     openapi::get(
@@ -45,37 +45,37 @@ struct FiringsParams {
 /// When a rule would have fired.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "AlertFirings")]
-struct FiringsBody {
-    rule: String,
-    signal: String,
+pub struct FiringsBody {
+    pub rule: String,
+    pub signal: String,
     /// The start of the usage that it was replayed on: later than asked for if older usage is not kept.
     #[schemars(extend("format" = "date-time"))]
-    from: String,
+    pub from: String,
     #[schemars(extend("format" = "date-time"))]
-    to: String,
+    pub to: String,
     /// What was taken of usage.
-    how: &'static str,
+    pub how: &'static str,
     /// There are more than are listed.
-    more: bool,
+    pub more: bool,
     /// Oldest first.
-    items: Vec<FiringItem>,
+    pub items: Vec<FiringItem>,
 }
 
 /// A time for which a rule would have fired.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "AlertFiring")]
-struct FiringItem {
+pub struct FiringItem {
     #[schemars(extend("format" = "date-time"))]
-    from: String,
+    pub from: String,
     /// Absent if it still fires.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<String>,
-    labels: BTreeMap<String, String>,
+    pub until: Option<String>,
+    pub labels: BTreeMap<String, String>,
     /// The value that was the furthest beyond the bound.
-    value: f64,
+    pub value: f64,
     /// A line for people.
-    title: String,
+    pub title: String,
 }
 
 impl Output for FiringsBody {
@@ -101,10 +101,18 @@ async fn list(
     UrlPath(name): UrlPath<String>,
     UrlQuery(params): UrlQuery<FiringsParams>,
 ) -> Result<FiringsBody, Problem> {
-    let policy = alerts(&edge)?.policy.load_full();
+    firings(&edge, &name, params.days).await
+}
+
+/// When a rule would have fired in so many days, 30 if there is no number.
+///
+/// # Errors
+/// If there is no such rule, usage does not hold what it follows, or usage is unavailable.
+pub async fn firings(edge: &Edge, name: &str, days: Option<u32>) -> Result<FiringsBody, Problem> {
+    let policy = alerts(edge)?.policy.load_full();
     let unknown = || Problem::new(StatusCode::NOT_FOUND, format!("no rule has the name `{name}`"));
-    let rule = policy.rule(&name).ok_or_else(unknown)?;
-    let days = params.days.unwrap_or(DAYS);
+    let rule = policy.rule(name).ok_or_else(unknown)?;
+    let days = days.unwrap_or(DAYS);
     if !(1..=DAYS_MAX).contains(&days) {
         let detail = format!("`days`: use a number from 1 to {DAYS_MAX}");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));

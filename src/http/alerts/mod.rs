@@ -25,8 +25,11 @@ use crate::http::reply::NoContent;
 use crate::observe::audit::Changed;
 
 pub use body::{AlertBody, AlertState, AlertsBody};
+pub use firings::{DAYS, DAYS_MAX, FiringItem, FiringsBody, firings};
 pub use risk::{RiskBody, risk_of};
-pub use silences::{SilenceBody, SilenceForm, end_silence, silence, silences};
+pub use silences::{
+    MaintenanceBody, SilenceBody, SilenceForm, end_silence, maintenance, silence, silences,
+};
 
 /// Alerts of one page of the history.
 const CLOSED_DEFAULT: usize = 100;

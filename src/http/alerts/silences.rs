@@ -91,6 +91,8 @@ pub struct SilenceBody {
     pub until: String,
     pub by: String,
     pub comment: String,
+    /// It holds back notifications now, and does not begin later.
+    pub active: bool,
 }
 
 /// The silences that have not ended.
@@ -105,16 +107,16 @@ struct SilencesBody {
 /// A maintenance window: recurring times in which notifications are held back.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "MaintenanceWindow")]
-struct MaintenanceBody {
-    name: String,
+pub struct MaintenanceBody {
+    pub name: String,
     /// The names of its rules; all if empty.
-    rules: Vec<String>,
-    labels: BTreeMap<String, String>,
+    pub rules: Vec<String>,
+    pub labels: BTreeMap<String, String>,
     /// Its times, such as `weekdays sunday; hours 02:00-06:00`.
-    times: String,
-    timezone: String,
+    pub times: String,
+    pub timezone: String,
     /// It holds back notifications now.
-    active: bool,
+    pub active: bool,
 }
 
 async fn list(
@@ -122,9 +124,7 @@ async fn list(
     State(edge): State<Edge>,
 ) -> Result<Json<SilencesBody>, Problem> {
     let items = silences(&edge).await?;
-    let (policy, now) = (alerts(&edge)?.policy.load_full(), edge.engine.now());
-    let maintenance = policy.maintenance.iter().map(|window| MaintenanceBody::new(window, now));
-    Ok(Json(SilencesBody { items, maintenance: maintenance.collect() }))
+    Ok(Json(SilencesBody { items, maintenance: maintenance(&edge)? }))
 }
 
 async fn add(
@@ -148,7 +148,17 @@ async fn remove(
 /// # Errors
 /// If there are no alerts.
 pub async fn silences(edge: &Edge) -> Result<Vec<SilenceBody>, Problem> {
-    Ok(listed(edge).await?.book.silences().map(SilenceBody::from).collect())
+    let list = listed(edge).await?;
+    Ok(list.book.silences().map(|silence| SilenceBody::new(silence, list.now)).collect())
+}
+
+/// The maintenance windows.
+///
+/// # Errors
+/// If there are no alerts.
+pub fn maintenance(edge: &Edge) -> Result<Vec<MaintenanceBody>, Problem> {
+    let (policy, now) = (alerts(edge)?.policy.load_full(), edge.engine.now());
+    Ok(policy.maintenance.iter().map(|window| MaintenanceBody::new(window, now)).collect())
 }
 
 /// Ends a silence.
@@ -181,7 +191,7 @@ pub async fn silence(
     change
         .make(|book, now| book.silence(silence.clone(), now), (StatusCode::CONFLICT, many))
         .await?;
-    Ok(SilenceBody::from(&silence))
+    Ok(SilenceBody::new(&silence, edge.engine.now()))
 }
 
 impl SilenceForm {
@@ -225,8 +235,8 @@ impl MaintenanceBody {
     }
 }
 
-impl From<&Silence> for SilenceBody {
-    fn from(silence: &Silence) -> Self {
+impl SilenceBody {
+    fn new(silence: &Silence, now: Timestamp) -> Self {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         Self {
             id: silence.id.clone(),
@@ -236,6 +246,7 @@ impl From<&Silence> for SilenceBody {
             until: instant(Timestamp::from_ms(silence.until_ms)),
             by: silence.by.clone(),
             comment: silence.comment.clone(),
+            active: (silence.from_ms..silence.until_ms).contains(&now.as_ms()),
         }
     }
 }

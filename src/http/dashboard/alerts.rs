@@ -14,8 +14,9 @@ use super::view::layout::Section;
 use super::visitor::{Submitted, Visitor};
 use crate::api_token::Role;
 use crate::http::alerts::{
-    AlertState, AlertsBody, AlertsParams, SilenceBody, SilenceForm, acknowledged, alerts,
-    end_silence, read, resolved, silence, silences,
+    AlertState, AlertsBody, AlertsParams, DAYS, FiringsBody, MaintenanceBody, SilenceBody,
+    SilenceForm, acknowledged, alerts, end_silence, firings, maintenance, read, resolved, silence,
+    silences,
 };
 use crate::http::auth::{Operator, Viewer};
 use crate::http::edge::Edge;
@@ -27,6 +28,10 @@ pub struct AlertsQuery {
     pub severity: String,
     pub rule: String,
     pub caller: String,
+    /// The rule that is replayed on usage.
+    pub replay: String,
+    /// The days of usage for that; empty for the usual number.
+    pub days: String,
     /// What was just done.
     pub done: String,
 }
@@ -48,6 +53,11 @@ pub struct AlertsPage {
     pub open: AlertsBody,
     pub closed: AlertsBody,
     pub silences: Vec<SilenceBody>,
+    pub maintenance: Vec<MaintenanceBody>,
+    /// The names of all rules.
+    pub rules: Vec<String>,
+    /// When the rule of the query would have fired, or why that is not known.
+    pub replayed: Option<Result<FiringsBody, String>>,
     /// For forms; None: the visitor may not change anything.
     pub form_token: Option<String>,
     pub now_ms: u64,
@@ -73,9 +83,34 @@ pub async fn show(
     };
     let open = read(&edge, &params(AlertState::Open)).await?;
     let closed = read(&edge, &params(AlertState::Closed)).await?;
-    let silences = silences(&edge).await?;
-    let page = AlertsPage { query, open, closed, silences, form_token, now_ms };
+    let (silences, maintenance) = (silences(&edge).await?, maintenance(&edge)?);
+    let policy = alerts(&edge)?.policy.load_full();
+    let rules = policy.rules.iter().map(|rule| rule.name.to_string()).collect();
+    let replayed = match some(&query.replay) {
+        Some(rule) => Some(replayed(&edge, &rule, &query.days).await),
+        None => None,
+    };
+    let page = AlertsPage {
+        query,
+        open,
+        closed,
+        silences,
+        maintenance,
+        rules,
+        replayed,
+        form_token,
+        now_ms,
+    };
     Ok(visitor.page(Section::Alerts, "Alerts", &view::alerts::page(&page)))
+}
+
+/// When a rule would have fired; or why that is not known, for people.
+async fn replayed(edge: &Edge, rule: &str, days: &str) -> Result<FiringsBody, String> {
+    let days = match days.trim() {
+        "" => DAYS,
+        text => text.parse().map_err(|_| format!("`{text}` is no number of days"))?,
+    };
+    firings(edge, rule, Some(days)).await.map_err(|problem| problem.detail)
 }
 
 /// Does what a form asks, by the operation of the API, which writes it to the audit log first.

@@ -13,9 +13,14 @@ use crate::support::store::Store;
 
 const ALERTS: &str = "
 channels: { log: { type: log } }
+timezone: Asia/Tokyo
+maintenance:
+  always: { months: january-december, labels: { caller: nobody } }
+  never: { dates: 2000-01-01..2000-01-02, alerts: [idle] }
 alerts:
   quota: { when: threshold, percent: [80%], severity: error }
   idle: { when: queue, below: 1, summary: see the wiki }
+  refusals: { when: refused, above: 50% }
 ";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,6 +59,10 @@ async fn alerts_are_shown_acknowledged_resolved_and_silenced() {
         browser.shows("[role=status]", "the silence holds").await;
         browser.shows("#open tbody", "silenced").await;
         browser.shows("#silences tbody", "quota").await;
+        browser.shows("#silences tbody", "active").await;
+        let windows = "[...document.querySelectorAll('#maintenance tbody tr')].map((row) => row.cells[0].textContent + ' ' + row.cells[1].textContent)";
+        assert_eq!(browser.value(windows).await, json!(["always active", "never not now"]));
+        check_look(&browser).await;
         browser.click("#silences button").await;
         browser.shows("[role=status]", "the silence has ended").await;
         assert_eq!(browser.errors().await, Vec::<String>::new());
@@ -85,4 +94,40 @@ async fn viewers_see_alerts_and_forms_from_elsewhere_are_refused() {
         browser.value("document.querySelectorAll('main form[method=post]').length").await,
         json!(0)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_is_replayed_on_usage_by_viewers() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("alerts.yaml");
+    fs::write(&file, ALERTS).unwrap();
+    let flags = ["--alerts", file.to_str().unwrap()];
+    let site = Site::start(POLICY, &Store::Embedded, &flags).await;
+    let mut client = DomainClient::new(&site.tollgate, "gate").await;
+    for _ in 0..40 {
+        client.ask(&["user=ann"], 1).await;
+    }
+    let Some(browser) = site.browser("viewer").await else { return };
+    eventually("the firing", async || {
+        browser.open(&site.url("/dashboard/alerts?replay=refusals&days=2")).await;
+        browser.text("#replay").await.contains("would have fired 1 time").then_some(())
+    })
+    .await;
+    browser.shows("#firings tbody", "of the requests are refused").await;
+    check_look(&browser).await;
+    // By the form itself.
+    browser.open(&site.url("/dashboard/alerts")).await;
+    browser.enter("#replay-days", "3").await;
+    browser.click("#replay button").await;
+    browser.shows("#replay [role=status]", "usage does not").await;
+    for (query, reason) in [
+        ("replay=refusals&days=x", "`x` is no number of days"),
+        ("replay=refusals&days=400", "from 1 to 90"),
+        ("replay=none", "no rule has the name"),
+        ("replay=%3Cscript%3E", "<script>"),
+    ] {
+        browser.open(&site.url(&format!("/dashboard/alerts?{query}"))).await;
+        browser.shows("#replay [role=status]", reason).await;
+    }
+    assert_eq!(browser.errors().await, Vec::<String>::new());
 }

@@ -1,15 +1,18 @@
 //! The page of alerts.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::parts::{distance, none, time};
-use crate::http::alerts::{AlertBody, AlertState, AlertsBody, SilenceBody};
+use super::replay;
+use crate::http::alerts::{AlertBody, AlertState, AlertsBody, MaintenanceBody, SilenceBody};
 use crate::http::dashboard::alerts::{AlertsPage, sentence};
 use crate::http::dashboard::{format, link};
 
 /// The page.
 pub fn page(alerts: &AlertsPage) -> Markup {
-    let AlertsPage { query, open, closed, silences, form_token, now_ms } = alerts;
+    let AlertsPage { query, open, closed, silences, maintenance, form_token, now_ms, .. } = alerts;
     let form_token = form_token.as_deref();
     html! {
         h1 { "Alerts" }
@@ -42,7 +45,9 @@ pub fn page(alerts: &AlertsPage) -> Markup {
             }
         }
         @if !silences.is_empty() { (list(silences, form_token)) }
+        @if !maintenance.is_empty() { (windows(maintenance)) }
         @if let Some(form_token) = form_token { (silence(form_token)) }
+        (replay::section(alerts))
         section.card aria-labelledby="closed-title" {
             h2 #closed-title { "Closed" span.muted { "the newest first" } }
             (table("closed", closed, (None, *now_ms)))
@@ -122,7 +127,7 @@ fn list(silences: &[SilenceBody], form_token: Option<&str>) -> Markup {
             h2 #silences-title { "Silences" span.muted { "that have not ended" } }
             div.scroll tabindex="0" role="group" aria-labelledby="silences-title" {
                 table #silences {
-                    thead { tr { th { "Rule" } th { "About" } th { "From" } th { "Until" } th { "Why" } th { "By" } } }
+                    thead { tr { th { "Rule" } th { "State" } th { "About" } th { "From" } th { "Until" } th { "Why" } th { "By" } } }
                     tbody { @for silence in silences { (row_of_silence(silence, form_token)) } }
                 }
             }
@@ -130,12 +135,48 @@ fn list(silences: &[SilenceBody], form_token: Option<&str>) -> Markup {
     }
 }
 
+/// The maintenance windows.
+fn windows(maintenance: &[MaintenanceBody]) -> Markup {
+    html! {
+        section.card aria-labelledby="maintenance-title" {
+            h2 #maintenance-title { "Maintenance windows" span.muted { "of the files of alerts" } }
+            div.scroll tabindex="0" role="group" aria-labelledby="maintenance-title" {
+                table #maintenance {
+                    thead { tr { th { "Window" } th { "State" } th { "Rules" } th { "About" } th { "Times" } } }
+                    tbody {
+                        @for window in maintenance {
+                            tr {
+                                td { (window.name) }
+                                td { (state(window.active)) }
+                                td { @if window.rules.is_empty() { "all" } @else { (window.rules.join(", ")) } }
+                                td { (labels(&window.labels)) }
+                                td { (window.times) " " span.muted { (window.timezone) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a silence or window holds back notifications now.
+fn state(is_active: bool) -> Markup {
+    html! { @if is_active { span.pill.warning { "active" } } @else { span.pill { "not now" } } }
+}
+
+/// Labels, such as `caller=ann`.
+pub fn labels(labels: &BTreeMap<String, String>) -> Markup {
+    html! { @for (name, value) in labels { (name) "=" (value) " " } }
+}
+
 fn row_of_silence(silence: &SilenceBody, form_token: Option<&str>) -> Markup {
     let rule = silence.rule.as_deref().unwrap_or("all");
     html! {
         tr data-silence=(silence.id) {
             td { (rule) }
-            td { @for (name, value) in &silence.labels { (name) "=" (value) " " } }
+            td { (state(silence.active)) }
+            td { (labels(&silence.labels)) }
             td { (time(&silence.from)) }
             td { (time(&silence.until)) }
             td { (silence.comment) }

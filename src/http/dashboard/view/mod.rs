@@ -14,4 +14,5 @@ pub mod overview;
 pub mod parts;
 pub mod policies;
 pub mod providers;
+pub mod replay;
 pub mod usage;
