@@ -16,9 +16,10 @@ pub mod yaml;
 
 pub use alerts::{
     AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertGrouping, AlertNeed, AlertPolicy,
-    AlertReceiver, AlertRestriction, AlertRule, AlertSeverity, AlertSignal, AlertSplit, AlertUrl,
-    DISTINCT_MAX, HttpReceiver, MailReceiver, MailTls, MaintenanceWindow, check_url,
-    compile_alerts, compile_alerts_with,
+    AlertReceiver, AlertRestriction, AlertRule, AlertSeverity, AlertSignal, AlertSplit,
+    AlertTemplate, AlertTemplates, AlertUrl, DISTINCT_MAX, HttpReceiver, MailReceiver, MailTls,
+    MaintenanceWindow, TemplateAlert, TemplateFailed, TemplateFields, check_url, compile_alerts,
+    compile_alerts_with, escape_slack,
 };
 pub use callers::{
     BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, Flaws, NAME_LEN_MAX,

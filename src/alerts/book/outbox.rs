@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::policy::{AlertChannel, AlertPolicy, AlertSeverity};
 
 /// Maximum number of notifications of one channel that are to be sent; older ones are kept as dead.
-const PENDING_MAX: usize = 500;
+pub(super) const PENDING_MAX: usize = 500;
 
 /// Maximum number of all notifications that are to be sent: the book is written as a whole.
 const PENDING_OF_ALL_MAX: usize = 2_000;

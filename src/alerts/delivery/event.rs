@@ -1,14 +1,22 @@
 //! The body of a webhook: a CloudEvent in JSON.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
+use super::wording::Wording;
 use crate::alerts::book::{Delivery, Notification, NotificationKind};
 use crate::alerts::labels::Labels;
+use crate::policy::AlertSeverity;
 use crate::printable;
 
 /// The media type of an event in JSON.
 pub const CLOUD_EVENT: &str = "application/cloudevents+json; charset=utf-8";
+
+/// Maximum number of alerts that a message shows.
+const SHOWN_MAX: usize = 100;
 
 /// A CloudEvent. Its type, time and data are also those that Standard Webhooks recommends.
 #[derive(Debug, Serialize)]
@@ -27,10 +35,17 @@ struct CloudEvent<'a, T> {
 #[derive(Debug, Serialize)]
 struct GroupData<'a> {
     title: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<&'a str>,
     /// What they have in common.
     group: &'a Labels,
     firing: usize,
     resolved: usize,
+    /// How many there are of each rule.
+    rules: BTreeMap<&'a str, usize>,
+    /// How many are not in `alerts`.
+    #[serde(skip_serializing_if = "is_none")]
+    more: usize,
     alerts: Vec<AlertData<'a>>,
 }
 
@@ -52,7 +67,7 @@ struct AlertData<'a> {
 }
 
 /// The event of a notification, or of those of a group. `source` names this installation.
-pub fn event(delivery: &Delivery, source: &str) -> Value {
+pub fn event(delivery: &Delivery, wording: &Wording, source: &str) -> Value {
     let Delivery { id, channel, notifications, group } = delivery;
     let at_ms = notifications.iter().map(|one| one.at_ms).max().unwrap_or_default();
     let event = |r#type, subject| CloudEvent {
@@ -68,17 +83,23 @@ pub fn event(delivery: &Delivery, source: &str) -> Value {
     let value = match (group, &notifications[..]) {
         (None, [one]) => {
             let subject = one.alert.labels.get("caller").unwrap_or(&one.alert.rule);
-            serde_json::to_value(event(kind(one), subject).of(AlertData::new(one)))
+            let mut data = AlertData::new(one);
+            data.title = wording.title.clone().unwrap_or(data.title);
+            data.summary = wording.text.as_deref().or(data.summary);
+            serde_json::to_value(event(kind(one), subject).of(data))
         }
         (group, all) => {
-            let no_labels = Labels::new();
+            let (no_labels, shown) = (Labels::new(), shown(delivery));
             let resolved = all.iter().filter(|one| one.kind == NotificationKind::Resolved).count();
             let data = GroupData {
-                title: group_title(delivery),
+                title: wording.title.clone().unwrap_or_else(|| group_title(delivery)),
+                summary: wording.text.as_deref(),
                 group: group.as_ref().unwrap_or(&no_labels),
                 firing: all.len() - resolved,
                 resolved,
-                alerts: all.iter().map(AlertData::new).collect(),
+                rules: by_rule(delivery),
+                more: all.len() - shown.len(),
+                alerts: shown.into_iter().map(AlertData::new).collect(),
             };
             serde_json::to_value(event("dev.tollgate.alert.group.v1", channel).of(data))
         }
@@ -97,25 +118,29 @@ impl<'a> CloudEvent<'a, ()> {
 
 impl<'a> AlertData<'a> {
     fn new(Notification { kind, alert, .. }: &'a Notification) -> Self {
-        let status = match kind {
-            NotificationKind::Firing | NotificationKind::Repeated | NotificationKind::Escalated => {
-                "firing"
-            }
-            NotificationKind::Resolved => "resolved",
-            NotificationKind::Test => "test",
-        };
         Self {
             alert: alert.id.as_str(),
             rule: &alert.rule,
             signal: &alert.signal,
             severity: &alert.severity,
-            status,
+            status: status(*kind),
             title: alert.title(),
             summary: alert.summary.as_deref(),
             value: alert.value.as_deref(),
             labels: &alert.labels,
             opened_at: time(alert.opened_ms),
         }
+    }
+}
+
+/// What an alert does, as a word.
+pub fn status(kind: NotificationKind) -> &'static str {
+    match kind {
+        NotificationKind::Firing | NotificationKind::Repeated | NotificationKind::Escalated => {
+            "firing"
+        }
+        NotificationKind::Resolved => "resolved",
+        NotificationKind::Test => "test",
     }
 }
 
@@ -131,6 +156,30 @@ fn kind(notification: &Notification) -> &'static str {
         NotificationKind::Escalated => "dev.tollgate.alert.escalated.v1",
         NotificationKind::Test => "dev.tollgate.alert.test.v1",
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
+}
+
+/// The alerts of a message that are shown: all, or the most severe ones, in the order in which they came.
+pub fn shown(delivery: &Delivery) -> Vec<&Notification> {
+    let mut shown: Vec<&Notification> = delivery.notifications.iter().collect();
+    if SHOWN_MAX < shown.len() {
+        shown.sort_by_key(|one| Reverse(AlertSeverity::parse(&one.alert.severity)));
+        shown.truncate(SHOWN_MAX);
+    }
+    shown
+}
+
+/// How many alerts of each rule a message has.
+pub fn by_rule(delivery: &Delivery) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for one in &delivery.notifications {
+        *counts.entry(&*one.alert.rule).or_default() += 1;
+    }
+    counts
 }
 
 /// What a group has, for people and on one line, such as `3 firing, 1 resolved: domain=travel rule=quota`.

@@ -14,6 +14,7 @@ use super::address::is_public;
 use super::chat::{self, subject};
 use super::http::ATTEMPT_TIMEOUT;
 use super::send_error::SendError;
+use super::wording::Wording;
 use crate::alerts::book::Delivery;
 use crate::policy::{MailReceiver, MailTls};
 
@@ -27,10 +28,10 @@ const ID_DOMAIN: &str = "tollgate";
 /// If the server does not take the mail in time.
 pub async fn send(
     receiver: &MailReceiver,
-    delivery: &Delivery,
+    (delivery, wording): (&Delivery, &Wording),
     (password, ca): (Option<String>, Option<&[u8]>),
 ) -> Result<(), SendError> {
-    let mail = mail(receiver, delivery)?;
+    let mail = mail(receiver, delivery, wording)?;
     let late = |_| SendError::Late { timeout: ATTEMPT_TIMEOUT };
     let sending = async {
         let address = address(receiver).await?;
@@ -87,16 +88,20 @@ fn tls(receiver: &MailReceiver, ca: Option<&[u8]>) -> Result<Tls, SendError> {
     })
 }
 
-fn mail(receiver: &MailReceiver, delivery: &Delivery) -> Result<Message, SendError> {
+fn mail(
+    receiver: &MailReceiver,
+    delivery: &Delivery,
+    wording: &Wording,
+) -> Result<Message, SendError> {
     let mailbox = |text: &str| text.parse::<Mailbox>().map_err(|_| SendError::Address);
     let mut mail = Message::builder()
         .from(mailbox(&receiver.from)?)
         // The same for every attempt, so that a reader can recognize a repetition.
         .message_id(Some(format!("<{}@{ID_DOMAIN}>", delivery.id)))
-        .subject(subject(delivery));
+        .subject(subject(delivery, wording));
     for to in &receiver.to {
         mail = mail.to(mailbox(to)?);
     }
-    let mail = mail.header(ContentType::TEXT_PLAIN).body(chat::mail(delivery));
+    let mail = mail.header(ContentType::TEXT_PLAIN).body(chat::mail(delivery, wording));
     mail.map_err(|error| SendError::Mail { reason: error.to_string() })
 }

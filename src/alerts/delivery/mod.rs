@@ -11,7 +11,9 @@ mod retry;
 mod send_error;
 mod senders;
 mod signature;
+mod templated;
 mod tls;
+mod wording;
 
 pub use needs::check_need;
 pub use send_error::SendError;

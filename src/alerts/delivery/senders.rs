@@ -17,12 +17,15 @@ use super::event::{CLOUD_EVENT, event};
 use super::files::{line, read, secrets};
 use super::http::Post;
 use super::send_error::SendError;
+use super::templated::wording;
 use super::{chat, mail, retry};
 use crate::alerts::book::{Book, Delivery, Notification, NotificationKind};
 use crate::alerts::keeper::Keeper;
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::AlertMetrics;
-use crate::policy::{AlertPolicy, AlertReceiver, AlertUrl, HttpReceiver, check_url};
+use crate::policy::{
+    AlertChannel, AlertPolicy, AlertReceiver, AlertTemplates, AlertUrl, HttpReceiver, check_url,
+};
 
 /// Maximum number of attempts of a channel at the same time.
 const ATTEMPTS_OF_CHANNEL_MAX: usize = 4;
@@ -55,7 +58,7 @@ pub struct Senders {
 #[derive(Debug, Default)]
 struct Channel {
     busy: usize,
-    waiting: VecDeque<(Delivery, AlertReceiver)>,
+    waiting: VecDeque<(Delivery, AlertReceiver, AlertTemplates)>,
 }
 
 /// An attempt that has ended.
@@ -108,7 +111,8 @@ impl Senders {
         for delivery in due {
             let Some(channel) = policy.channel(&delivery.channel) else { continue };
             let taken = self.by_channel.entry(channel.name.clone()).or_default();
-            taken.waiting.push_back((delivery, channel.receiver.clone()));
+            let AlertChannel { receiver, templates, .. } = channel;
+            taken.waiting.push_back((delivery, receiver.clone(), templates.clone()));
         }
         self.begin();
     }
@@ -123,11 +127,11 @@ impl Senders {
         let at_s = self.clock.now().timestamp().as_ms() / 1_000;
         for channel in self.by_channel.values_mut() {
             while channel.busy < ATTEMPTS_OF_CHANNEL_MAX
-                && let Some((delivery, receiver)) = channel.waiting.pop_front()
+                && let Some((delivery, receiver, templates)) = channel.waiting.pop_front()
             {
                 channel.busy += 1;
                 let attempt = async move {
-                    let result = send(&receiver, &delivery, at_s).await;
+                    let result = send((&receiver, &templates), &delivery, at_s).await;
                     Attempt { delivery, result }
                 };
                 self.attempts.push(attempt.boxed());
@@ -183,14 +187,19 @@ impl Attempt {
 }
 
 /// Sends a notification, or those of a group, to their receiver.
-async fn send(receiver: &AlertReceiver, delivery: &Delivery, at_s: u64) -> Result<(), SendError> {
+async fn send(
+    (receiver, templates): (&AlertReceiver, &AlertTemplates),
+    delivery: &Delivery,
+    at_s: u64,
+) -> Result<(), SendError> {
+    let wording = &wording(templates, delivery);
     match receiver {
         AlertReceiver::Log => {
             delivery.notifications.iter().for_each(log);
             Ok(())
         }
         AlertReceiver::Webhook { http, secret_file } => {
-            let body = event(delivery, SOURCE).to_string();
+            let body = event(delivery, wording, SOURCE).to_string();
             let mut headers = vec![
                 (HeaderName::from_static("webhook-id"), delivery.id.clone()),
                 (HeaderName::from_static("webhook-timestamp"), at_s.to_string()),
@@ -203,16 +212,16 @@ async fn send(receiver: &AlertReceiver, delivery: &Delivery, at_s: u64) -> Resul
             post(http, (CLOUD_EVENT, headers, body)).await
         }
         AlertReceiver::Slack(http) => {
-            post(http, (JSON, Vec::new(), chat::slack(delivery).to_string())).await
+            post(http, (JSON, Vec::new(), chat::slack(delivery, wording).to_string())).await
         }
         AlertReceiver::Discord(http) => {
-            post(http, (JSON, Vec::new(), chat::discord(delivery).to_string())).await
+            post(http, (JSON, Vec::new(), chat::discord(delivery, wording).to_string())).await
         }
         AlertReceiver::PagerDuty { http, key_file } => {
             let key = line(key_file)?;
             // One, because this type has no groups. After an edit of its type it may be a message of several.
             for notification in &delivery.notifications {
-                let body = chat::pagerduty(notification, &key).to_string();
+                let body = chat::pagerduty(notification, wording, &key).to_string();
                 post(http, (JSON, Vec::new(), body)).await?;
             }
             Ok(())
@@ -221,7 +230,7 @@ async fn send(receiver: &AlertReceiver, delivery: &Delivery, at_s: u64) -> Resul
             let password = receiver.password_file.as_deref().map(line).transpose()?;
             let ca = receiver.ca_file.as_deref().map(read).transpose()?;
             // Boxed, because it is large and rare.
-            Box::pin(mail::send(receiver, delivery, (password, ca.as_deref()))).await
+            Box::pin(mail::send(receiver, (delivery, wording), (password, ca.as_deref()))).await
         }
     }
 }

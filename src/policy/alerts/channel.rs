@@ -8,6 +8,7 @@ use super::model::{
     AlertChannel, AlertReceiver, AlertSeverity, AlertUrl, HttpReceiver, MailReceiver, MailTls,
 };
 use super::needs::{CheckNeed, check_needs};
+use super::template::{TemplateMarkup, compile_templates};
 use crate::policy::schema::{ChannelFile, ChannelTypeFile};
 use crate::policy::yaml::{Reader, Spanned};
 
@@ -25,6 +26,11 @@ pub fn compile_channel(
     check_keys(reader, file, kind);
     check_needs(reader, file, kind, check);
     let grouping = compile_grouping(reader, file);
+    let markup = match kind {
+        ChannelTypeFile::Slack => TemplateMarkup::Slack,
+        _ => TemplateMarkup::None,
+    };
+    let templates = compile_templates(reader, file, markup);
     let receiver = match kind {
         ChannelTypeFile::Log => AlertReceiver::Log,
         ChannelTypeFile::Webhook => AlertReceiver::Webhook {
@@ -45,6 +51,7 @@ pub fn compile_channel(
         severity: file.severity.as_ref().map_or(AlertSeverity::Info, |word| word.value),
         resolved: file.resolved.as_ref().is_none_or(|flag| flag.value),
         grouping,
+        templates,
     })
 }
 
@@ -59,7 +66,7 @@ fn check_keys(reader: &mut Reader<'_>, file: &ChannelFile, kind: ChannelTypeFile
         is_mail || matches!(kind, ChannelTypeFile::Webhook | ChannelTypeFile::PagerDuty);
     // An event of PagerDuty is one incident.
     let has_groups = is_remote && kind != ChannelTypeFile::PagerDuty;
-    let present: [(&str, bool, Option<Range<usize>>); 14] = [
+    let present: [(&str, bool, Option<Range<usize>>); 16] = [
         ("url", is_http, span(&file.url)),
         ("url_file", is_http, span(&file.url_file)),
         ("secret_file", has_secret, span(&file.secret_file)),
@@ -68,6 +75,8 @@ fn check_keys(reader: &mut Reader<'_>, file: &ChannelFile, kind: ChannelTypeFile
         ("group_by", has_groups, file.group_by.as_ref().map(|by| by.span.clone())),
         ("group_wait", has_groups, span(&file.group_wait)),
         ("group_interval", has_groups, span(&file.group_interval)),
+        ("title", is_remote, span(&file.title)),
+        ("text", is_remote, span(&file.text)),
         ("host", is_mail, span(&file.host)),
         ("port", is_mail, file.port.as_ref().map(|port| port.span.clone())),
         ("tls", is_mail, file.tls.as_ref().map(|word| word.span.clone())),

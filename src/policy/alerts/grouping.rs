@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::duration::duration;
+use super::labels::LABELS;
 use super::model::AlertGrouping;
 use crate::policy::schema::ChannelFile;
 use crate::policy::yaml::Reader;
@@ -14,11 +15,8 @@ const INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// The longest of both.
 const TIME_MAX: Duration = Duration::from_secs(24 * 3_600);
 
-/// What alerts can be grouped by: what each has, and the labels of some.
-const NAMES: &[&str] = &[
-    "rule", "signal", "severity", "domain", "caller", "tier", "limit", "percent", "provider",
-    "period", "currency", "port", "files",
-];
+/// What alerts can be grouped by, besides their labels.
+const NAMES: &[&str] = &["rule", "signal", "severity"];
 
 /// How the notifications of a channel are sent together; None if each is sent for itself.
 pub fn compile_grouping(reader: &mut Reader<'_>, file: &ChannelFile) -> Option<AlertGrouping> {
@@ -34,8 +32,11 @@ pub fn compile_grouping(reader: &mut Reader<'_>, file: &ChannelFile) -> Option<A
     let mut names: Vec<Box<str>> = Vec::new();
     for name in &by.value {
         let message = match name.value.as_str() {
-            unknown if !NAMES.contains(&unknown) => {
-                format!("no alert has the label `{unknown}`; use {}", NAMES.join(", "))
+            unknown if !NAMES.contains(&unknown) && !LABELS.contains(&unknown) => {
+                format!(
+                    "no alert has the label `{unknown}`; use {}",
+                    [NAMES, LABELS].concat().join(", ")
+                )
             }
             known if names.iter().any(|name| **name == *known) => {
                 format!("`{known}` is named twice")

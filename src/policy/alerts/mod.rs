@@ -6,11 +6,13 @@ mod channel;
 mod duration;
 mod grouping;
 mod idle;
+mod labels;
 mod maintenance;
 mod model;
 mod needs;
 mod rule;
 mod signal;
+mod template;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +35,9 @@ pub use model::{
     HttpReceiver, MailReceiver, MailTls, MaintenanceWindow,
 };
 pub use needs::AlertNeed;
+pub use template::{
+    AlertTemplate, AlertTemplates, TemplateAlert, TemplateFailed, TemplateFields, escape_slack,
+};
 
 /// Maximum number of rules, and of channels.
 const RULES_MAX: usize = 100;

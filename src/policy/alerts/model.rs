@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::template::AlertTemplates;
 use crate::limit::Timetable;
 use crate::policy::model::AbuseEntrySet;
 use crate::policy::problem::Problem;
@@ -114,6 +115,8 @@ pub struct AlertChannel {
     pub resolved: bool,
     /// How notifications are sent together; None: each for itself.
     pub grouping: Option<AlertGrouping>,
+    /// The texts of its notifications; the standard ones if absent.
+    pub templates: AlertTemplates,
 }
 
 /// How notifications of a channel are sent together.

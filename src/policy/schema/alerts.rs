@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Named;
 use super::map::{MapFile, Read, map};
-use super::readers::{flag, named, names, number, one, text, texts, word};
+use super::readers::{flag, free_text, named, names, number, one, text, texts, word};
 use super::schedule::{ScheduleFile, TextsFile, one_or_many};
 use super::words::{
     AlertSeverityFile, AlertSignalFile, AlertSplitFile, ChannelTypeFile, MailTlsFile,
@@ -175,6 +175,11 @@ map! {
     group_wait: Spanned<String> = text;
     /// The least time between two messages of a group; 5m if absent.
     group_interval: Spanned<String> = text;
+    /// A template of the title, such as `{{ alert.severity|upper }}: {{ alert.title }}`: the first line of a message, the subject of
+    /// a mail.
+    title: Spanned<String> = free_text;
+    /// A template of the text that follows the title.
+    text: Spanned<String> = free_text;
     /// The host of the mail server.
     host: Spanned<String> = text;
     /// The port of the mail server; 587 if absent, 465 with `tls: always`, and 25 with `tls: never`.

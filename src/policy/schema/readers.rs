@@ -5,6 +5,10 @@ use super::map::{Read, start_of};
 use super::words::Word;
 use crate::policy::yaml::{Node, Reader, Spanned};
 
+pub fn free_text(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<String>> {
+    reader.free_text(node, what)
+}
+
 pub fn text(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<String>> {
     reader.text(node, what)
 }

@@ -162,6 +162,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The text of the file at a place.
+    pub fn written(&self, span: &Range<usize>) -> &'a str {
+        self.source.text.get(span.clone()).unwrap_or_default()
+    }
+
     /// A boolean.
     pub fn flag(&mut self, node: &Node, what: &str) -> Option<Spanned<bool>> {
         match node.value {

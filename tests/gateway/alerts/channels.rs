@@ -61,6 +61,37 @@ async fn chats_and_pagerduty_get_what_they_expect() {
 }
 
 #[tokio::test]
+async fn templates_make_the_texts_and_one_that_fails_loses_nothing() {
+    let receivers =
+        [Receiver::start(&[]).await, Receiver::start(&[]).await, Receiver::start(&[]).await];
+    let private = "allow_private_addresses: true";
+    let text = format!(
+        "channels:\n  slack: {{ type: slack, url: '{}', {private}, title: '<https://wiki.example|{{{{ alert.labels.caller }}}}>',\n    \
+         text: '{{{{ alert.rule|upper }}}} at {{{{ alert.labels.percent }}}} %' }}\n  \
+         hook: {{ type: webhook, url: '{}', {private}, title: 'quota of {{{{ alert.labels.caller }}}}', text: '{{{{ firing }}}}' }}\n  \
+         broken: {{ type: discord, url: '{}', {private}, title: '{{{{ alert.labels.percent + 1 if alert.labels.percent == \"80\" }}}}' }}\n{RULE}",
+        receivers[0].url(),
+        receivers[1].url(),
+        receivers[2].url(),
+    );
+    let tollgate = AlertFile::new(&text).serve(&Store::Embedded).await;
+    ask(&tollgate, "<!here> & co", 8).await;
+    let slack = received(&receivers[0], 1).await[0].json();
+    assert_eq!(slack["text"], "<https://wiki.example|&lt;!here&gt; &amp; co>\nQUOTA at 80 %");
+    let event = received(&receivers[1], 1).await[0].json();
+    assert_eq!(event["type"], "dev.tollgate.quota.threshold.v1");
+    assert_eq!(event["data"]["title"], "quota of <!here> & co");
+    assert_eq!((&event["data"]["summary"], &event["data"]["rule"]), (&"1".into(), &"quota".into()));
+    let discord = received(&receivers[2], 1).await[0].json();
+    let content = discord["content"].as_str().unwrap();
+    assert!(content.starts_with("[FIRING] warning: <!here> & co has used 80%"), "{content}");
+    eventually("the failure in the log", async || {
+        tollgate.output().contains("a template failed; the standard text is sent").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn mails_are_sent_over_starttls_with_a_login() {
     let (Some(python), true) =
         (find_program("python3", "PYTHON", None), PathBuf::from(INSTALLED).is_dir())

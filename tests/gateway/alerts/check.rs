@@ -23,6 +23,18 @@ fn a_file_is_checked_with_carets() {
     let said = check("alerts:\n  slow: { when: latency, above: 50 }");
     assert!(said.contains("invalid value `50`; use a duration, such as 50ms, 2s or 14d"), "{said}");
     assert!(said.contains("^^") && said.contains("1 file: 1 error, no warnings"), "{said}");
+    let template = |title: &str| {
+        check(&format!(
+            "channels:\n  log:\n    type: slack\n    url: https://a.example\n    title: {title}\nalerts: {{ a: {{ when: store_down }} }}"
+        ))
+    };
+    let said = template("'{{ alert.rule }} {{ alert.labels.user }}'");
+    assert!(said.contains("unknown field `alert.labels.user`; there are address, "), "{said}");
+    let caret = format!(" {}\n", "^".repeat("alert.labels.user".len()));
+    assert!(said.contains("alerts.yaml:5:33") && said.contains(&caret), "{said}");
+    let said = template("|\n      first\n      {{ alert.rule|shout }}");
+    assert!(said.contains("invalid template: unknown filter"), "{said}");
+    assert!(said.contains("7 |       {{ alert.rule|shout }}"), "{said}");
 }
 
 #[test]
