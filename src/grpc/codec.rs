@@ -4,10 +4,22 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimit
 use prost::Message;
 use prost::bytes::Buf;
 use tonic::Status;
-use tonic::codec::{DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::memory_budget::Reservation;
 use super::repair;
+
+/// Bytes of the buffers of a call. Most messages have less; a longer one makes them grow. With the 8 KiB that tonic takes
+/// they are the largest allocations of a decision.
+const BUFFER_LEN: usize = 512;
+
+/// Bytes of a message of which tonic sends the beginning while it encodes the rest: more than any has.
+const YIELD_LEN: usize = 32 * 1024;
+
+/// The buffers of a call.
+fn buffers() -> BufferSettings {
+    BufferSettings::new(BUFFER_LEN, YIELD_LEN)
+}
 
 /// The codec of `ShouldRateLimit`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +47,10 @@ impl Encoder for Codec {
     fn encode(&mut self, item: RateLimitResponse, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
         item.encode(to).map_err(|error| Status::internal(error.to_string()))
     }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
+    }
 }
 
 impl Decoder for Codec {
@@ -54,5 +70,9 @@ impl Decoder for Codec {
             }
             Err(error) => Err(Status::internal(error.to_string())),
         }
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
     }
 }
