@@ -78,7 +78,7 @@ async fn metrics_and_records_count_what_was_granted() {
     let snapshot = bench.engine.snapshot();
     let request = Request::try_new("d", vec![spends("user=a,kind=segments", 8)]).unwrap();
     let record = snapshot.record(
-        &bench.engine.check(&snapshot, &request).await,
+        &*bench.engine.check(&snapshot, &request).await,
         &request,
         crate::engine::RecordExtras::default(),
     );

@@ -9,7 +9,7 @@ impl Bench {
     pub async fn ask(&self, descriptors: Vec<Descriptor<'_>>) -> Answer {
         let snapshot = self.engine.snapshot();
         let request = Request::try_new("d", descriptors).unwrap();
-        render(&self.engine.check(&snapshot, &request).await)
+        render(&*self.engine.check(&snapshot, &request).await)
     }
 
     /// Sends descriptors with one hit each.

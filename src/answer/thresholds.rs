@@ -60,7 +60,7 @@ async fn metrics_and_records_have_each_crossing() {
     let ask = Descriptor { hits: Hits::Spend(91), ..descriptor("user=a") };
     let request = Request::try_new("d", vec![ask]).unwrap();
     let record = snapshot.record(
-        &bench.engine.check(&snapshot, &request).await,
+        &*bench.engine.check(&snapshot, &request).await,
         &request,
         crate::engine::RecordExtras::default(),
     );

@@ -52,7 +52,7 @@ impl Decider {
         snapshot: &'v Snapshot,
         request: &Request<'v>,
         now: Now,
-    ) -> Verdict<'v> {
+    ) -> Box<Verdict<'v>> {
         self.run(snapshot, request, Run { now, trace: None }).await
     }
 
@@ -62,7 +62,7 @@ impl Decider {
         snapshot: &'v Snapshot,
         request: &Request<'v>,
         now: Now,
-    ) -> (Verdict<'v>, Trace<'v>) {
+    ) -> (Box<Verdict<'v>>, Trace<'v>) {
         let mut trace = Trace::default();
         let verdict = self.run(snapshot, request, Run { now, trace: Some(&mut trace) }).await;
         (verdict, trace)
@@ -73,7 +73,7 @@ impl Decider {
         snapshot: &'v Snapshot,
         request: &Request<'v>,
         Run { now, mut trace }: Run<'_, 'v>,
-    ) -> Verdict<'v> {
+    ) -> Box<Verdict<'v>> {
         let Some(domain) = snapshot.policies.domain(request.domain()) else {
             // Before the first policies, nothing is known of any domain.
             let code = if snapshot.policies.is_pending() { Code::Unavailable } else { Code::Ok };
@@ -96,7 +96,7 @@ impl Decider {
             let at = now.timestamp();
             let caller = CallerContext::new(&domain.classes, &request, (known, at));
             let question = Question { domain, request: &request, caller: &caller, modes, now: at };
-            let plan = Plan::new(question, trace.as_mut().map(|trace| &mut trace.notes));
+            let mut plan = Plan::new(question, trace.as_mut().map(|trace| &mut trace.notes));
             may_hold |= !rankings.iter().any(Ranking::has_next);
             let mut decided = match trace {
                 Some(_) => untouched(&plan),
@@ -107,7 +107,7 @@ impl Decider {
             }
             // Hits that count although the request is refused count once.
             let is_charged = decided.outcome.as_ref().is_some_and(Outcome::is_charged);
-            let mut verdict = Verdict::new(domain, caller, &plan, decided);
+            let mut verdict = Verdict::new(domain, caller, &mut plan, decided);
             let is_final = verdict.code() == Code::Ok || may_hold || is_charged || trace.is_some();
             if !is_final {
                 let selected = provider_choice::select_next(&mut rankings, &plan, &verdict);

@@ -250,7 +250,11 @@ impl Engine {
     }
 
     /// Decides a request under a snapshot, and counts the verdict.
-    pub async fn check<'v>(&self, snapshot: &'v Snapshot, request: &Request<'v>) -> Verdict<'v> {
+    pub async fn check<'v>(
+        &self,
+        snapshot: &'v Snapshot,
+        request: &Request<'v>,
+    ) -> Box<Verdict<'v>> {
         let EngineSettings { clock, metrics, .. } = &self.decider.settings;
         let _in_flight = metrics.enter();
         let stopwatch = Stopwatch::start();
@@ -687,13 +691,13 @@ descriptors:
                 modes,
                 now: now.timestamp(),
             };
-            let plan = Plan::new(question, None);
+            let mut plan = Plan::new(question, None);
             let budget = DeadlineBudget::default();
             budget.exhaust();
             let outcome = bench.engine.decider.charge(&plan.batch, &budget, now).await;
             assert!(outcome.fallback);
             let decided = Decided { outcome: Some(outcome), ..Decided::default() };
-            let verdict = Verdict::new(domain, caller, &plan, decided);
+            let verdict = Verdict::new(domain, caller, &mut plan, decided);
             assert_eq!(verdict.code(), code, "{text}");
         }
     }

@@ -24,7 +24,7 @@ use super::verdict::{ChargeDecision, Code, Decided, Verdict, quota};
 /// A verdict, and the state of each of its limits.
 #[derive(Debug)]
 pub struct Preview<'v> {
-    pub verdict: Verdict<'v>,
+    pub verdict: Box<Verdict<'v>>,
     /// By charge.
     used: SmallVec<[u64; INLINE_CAP]>,
     /// By charge, those that are valid.
@@ -283,9 +283,9 @@ impl<'v> Inspection<'v> {
         self.used[index].saturating_sub(held.sum())
     }
 
-    fn preview(self) -> Preview<'v> {
+    fn preview(mut self) -> Preview<'v> {
         let decided = Decided { outcome: self.outcome, ..Decided::default() };
-        let verdict = Verdict::new(self.domain, self.caller, &self.plan, decided);
+        let verdict = Verdict::new(self.domain, self.caller, &mut self.plan, decided);
         let limits = self.plan.batch.charges.iter().map(|charge| charge.limit.clone()).collect();
         let Self { used, bonuses, accounts, .. } = self;
         Preview { verdict, used, bonuses, accounts, limits }

@@ -171,7 +171,7 @@ pub fn select_next(rankings: &mut [Ranking<'_>], plan: &Plan<'_>, verdict: &Verd
     let refusing: SmallVec<[(usize, &ChargeDecision<'_>); INLINE_CAP]> = refusing.collect();
     // Under another candidate, the caller's own limits may be less restricted by pressure.
     let about = |ranking: &Ranking<'_>, (index, charge): &(usize, &ChargeDecision<'_>)| {
-        charge.reason == Reason::Pressure || ranking.is_own(plan, *index)
+        charge.reason == Reason::Pressure || ranking.is_own((plan, verdict), *index)
     };
     let all = refusing.iter().all(|one| rankings.iter().any(|ranking| about(ranking, one)));
     if refusing.is_empty() || !all {
@@ -206,10 +206,10 @@ impl<'p> Ranking<'p> {
     }
 
     /// Whether a charge belongs to the candidate, and not to every candidate.
-    fn is_own(&self, plan: &Plan<'_>, index: usize) -> bool {
+    fn is_own(&self, (plan, verdict): (&Plan<'_>, &Verdict<'_>), index: usize) -> bool {
         let charge = &plan.batch.charges[index];
         let key = &plan.batch.keys[charge.key_index];
-        let descriptors = &mut self.descriptors.iter().map(|index| &plan.descriptors[*index]);
+        let descriptors = &mut self.descriptors.iter().map(|index| &verdict.descriptors[*index]);
         let applies = descriptors.any(|descriptor| descriptor.charges.contains(&index));
         applies && !self.dry_run.is_common(key, charge)
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::limit::{Fit, Hits};
+use crate::limit::{Fit, Hits, Limit};
 use crate::policy::{Choice, Domain, Mode, Rule};
 use crate::store::{Charge, Decision, GroupFit, INLINE_CAP, Notice, Outcome, Retry, Tally};
 
@@ -58,7 +58,7 @@ pub struct Verdict<'v> {
     pub refusal_id: Option<RefusalId>,
     /// Reports of the store beside the decisions.
     pub(super) notices: Vec<Notice>,
-    charges: SmallVec<[ChargeDecision<'v>; VERDICT_INLINE_CAP]>,
+    charges: Vec<ChargeDecision<'v>>,
     code: Code,
     /// There are quotas, and all are exhausted.
     no_quota_left: bool,
@@ -122,7 +122,7 @@ pub struct ChargeDecision<'v> {
     pub decision: Decision,
     /// The mode by which the request is judged.
     pub mode: Mode,
-    /// The reason of a refusal.
+    /// The reason of a refusal; the default if the limit had the hits.
     pub reason: Reason,
     /// Limits of one group are decided together.
     group: usize,
@@ -130,9 +130,9 @@ pub struct ChargeDecision<'v> {
 
 impl<'v> Verdict<'v> {
     /// The verdict for an unknown domain: the request passes, or `code`.
-    pub fn without_policy(request: &Request<'v>, at: Timestamp, code: Code) -> Self {
+    pub fn without_policy(request: &Request<'v>, at: Timestamp, code: Code) -> Box<Self> {
         let descriptors = request.descriptors().iter().map(|_| DescriptorMatch::default());
-        Self {
+        Box::new(Self {
             domain: request.domain(),
             policy: None,
             caller: None,
@@ -146,19 +146,19 @@ impl<'v> Verdict<'v> {
             fallback: false,
             refusal_id: None,
             notices: Vec::new(),
-            charges: SmallVec::new(),
+            charges: Vec::new(),
             code,
             no_quota_left: false,
-        }
+        })
     }
 
-    /// The verdict on the outcome of `plan`.
+    /// The verdict on the outcome of `plan`, whose descriptors it takes.
     pub fn new(
         policy: &'v Domain,
         caller: CallerContext<'v>,
-        plan: &Plan<'v>,
+        plan: &mut Plan<'v>,
         decided: Decided,
-    ) -> Self {
+    ) -> Box<Self> {
         let Decided { mut outcome, waited, queued } = decided;
         let notices = outcome.as_mut().map(|outcome| take(&mut outcome.notices));
         let charges = outcome.as_ref().map(|outcome| charges(plan, outcome));
@@ -172,12 +172,12 @@ impl<'v> Verdict<'v> {
             None => Code::Ok,
         };
         let levels = outcome.iter().flat_map(|outcome| outcome.levels.iter().copied());
-        Self {
+        Box::new(Self {
             domain: &policy.name,
             policy: Some(policy),
             caller: Some(caller),
             at: outcome.as_ref().map_or(plan.at, |outcome| outcome.at),
-            descriptors: plan.descriptors.clone(),
+            descriptors: take(&mut plan.descriptors),
             levels: plan.gauges.iter().copied().zip(levels).collect(),
             choices: Vec::new(),
             waited,
@@ -189,7 +189,7 @@ impl<'v> Verdict<'v> {
             charges,
             code,
             no_quota_left: tally.no_quota_left(),
-        }
+        })
     }
 
     /// Whether the request passes, is refused, or is undecided.
@@ -338,14 +338,14 @@ fn tally(plan: &Plan<'_>, charges: &[ChargeDecision<'_>]) -> Tally {
 }
 
 /// The charges of a plan with their decisions.
-fn charges<'v>(
-    plan: &Plan<'v>,
-    outcome: &Outcome,
-) -> SmallVec<[ChargeDecision<'v>; VERDICT_INLINE_CAP]> {
+fn charges<'v>(plan: &Plan<'v>, outcome: &Outcome) -> Vec<ChargeDecision<'v>> {
     let charges = plan.batch.charges.iter().zip(&outcome.decisions).enumerate();
     let origins = plan.limits.iter().zip(&plan.rules);
-    let decided =
-        charges.zip(origins).map(|((index, (charge, decision)), (limit, rule))| ChargeDecision {
+    let decided = charges.zip(origins).map(|((index, (charge, decision)), (limit, rule))| {
+        let in_force = charge.limit.at(outcome.at);
+        let is_refused = decision.fit != Fit::Now || decision.failed;
+        let reason = is_refused.then(|| Reason::of(charge, decision, outcome));
+        ChargeDecision {
             rule: *rule,
             limit: limit.clone(),
             hits: charge.hits,
@@ -354,27 +354,33 @@ fn charges<'v>(
             is_debit: charge.is_debit(),
             is_partial: charge.is_partial(),
             reserving: Reserving::of(charge),
-            amount: charge.limit.at(outcome.at).amount(),
-            capacity: charge.limit.at(outcome.at).capacity(),
-            quota: quota(charge, outcome.at),
+            amount: in_force.amount(),
+            capacity: in_force.capacity(),
+            quota: quota_of(in_force, charge, outcome.at),
             decision: *decision,
             mode: plan.mode(index),
-            reason: match Reason::of(charge, decision, outcome) {
-                Reason::Reserved if rule.is_none_or(|rule| rule.capacity.is_none()) => {
+            reason: match reason {
+                Some(Reason::Reserved) if rule.is_none_or(|rule| rule.capacity.is_none()) => {
                     Reason::Adjusted
                 }
-                reason => reason,
+                reason => reason.unwrap_or_default(),
             },
             group: charge.group,
-        });
+        }
+    });
     decided.collect()
 }
 
 /// The maximum that can be spent at once if nothing has been spent: the burst of a bucket, not its rate, plus valid
 /// bonuses.
 pub(super) fn quota(charge: &Charge, at: Timestamp) -> u64 {
+    quota_of(charge.limit.at(at), charge, at)
+}
+
+/// The same under the limit that is in force then.
+fn quota_of(in_force: &Limit, charge: &Charge, at: Timestamp) -> u64 {
     let valid = charge.bonuses.iter().filter(|bonus| at < bonus.until);
-    valid.fold(charge.limit.at(at).capacity(), |sum, bonus| sum.saturating_add(bonus.amount))
+    valid.fold(in_force.capacity(), |sum, bonus| sum.saturating_add(bonus.amount))
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ async fn decide(engine: &Engine, body: &[u8]) -> Result<Response, Refusal> {
         RateLimitRequest::parse(body).map_err(|error| Refusal::new(Invalid::Malformed, &error))?;
     let request = message.read().map_err(|error| Refusal::new(Invalid::Undecidable, &error))?;
     let snapshot = engine.snapshot();
-    let answer = answer::render(&engine.check(&snapshot, &request).await);
+    let answer = answer::render(&*engine.check(&snapshot, &request).await);
     write(&answer).map_err(|problem| Refusal { why: None, problem })
 }
 

@@ -139,6 +139,11 @@ pub struct Standing {
     pub reset_ms: Option<u64>,
 }
 
+impl Standing {
+    /// Before it is reported.
+    pub const UNKNOWN: Self = Self { remaining: 0, reset_ms: None };
+}
+
 impl Limit {
     /// A limit of `amount` (at most [`AMOUNT_MAX`]) under `algorithm`.
     pub fn new(amount: u64, algorithm: Algorithm) -> Self {

@@ -28,7 +28,7 @@ pub struct Batch {
     /// The counters that the charges use; each stands here once.
     pub keys: SmallVec<[Key; INLINE_CAP]>,
     /// The charges, those of one group side by side.
-    pub charges: SmallVec<[Charge; INLINE_CAP]>,
+    pub charges: Vec<Charge>,
     /// What follows how much of a counter is used; mostly nothing.
     pub gauges: Vec<Gauge>,
 }
@@ -129,7 +129,7 @@ pub struct Outcome {
     /// The time by which the store decided.
     pub at: Timestamp,
     /// One for each charge, in order.
-    pub decisions: SmallVec<[Decision; INLINE_CAP]>,
+    pub decisions: Vec<Decision>,
     /// The level by which the store decided, one for each gauge, in order.
     pub levels: SmallVec<[u8; 1]>,
     /// What there is to report beside, by charge; mostly nothing.
@@ -179,7 +179,7 @@ impl Outcome {
 
     /// The answer to a batch without charges.
     pub fn nothing(at: Timestamp) -> Self {
-        let (decisions, levels, notices) = (SmallVec::new(), SmallVec::new(), Vec::new());
+        let (decisions, levels, notices) = (Vec::new(), SmallVec::new(), Vec::new());
         Self { admitted: true, at, decisions, levels, notices, fallback: false }
     }
 }
@@ -211,6 +211,11 @@ impl Charge {
 
     /// Whether all of the limit's capacity is open to it, whatever any gauge says, and nothing else.
     pub fn is_plain(&self) -> bool {
+        self.limit.capacity() <= self.open.hits && self.open.pressed.is_empty() && self.is_simple()
+    }
+
+    /// Whether nothing but how much of the capacity is open makes it special.
+    pub fn is_simple(&self) -> bool {
         self.ahead == 0
             && self.part == 0
             && self.until.is_none()
@@ -218,9 +223,8 @@ impl Charge {
             && self.once.is_none()
             && self.reservation.is_none()
             && self.limit.scheduled().is_none()
-            && self.limit.capacity() <= self.open.hits
-            && self.open.pressed.is_empty()
             && self.bonuses.is_empty()
+            && self.alone().is_none()
             && self.limit.overdraft() == Overdraft::None
             && self.limit.thresholds().is_none()
             && self.limit.grace().is_none()

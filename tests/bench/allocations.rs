@@ -90,7 +90,7 @@ async fn print(store: &str, engine: &Engine) -> Result<()> {
             };
             let (snapshot, request) =
                 (engine.snapshot(), Request::try_new("bench", vec![descriptor])?);
-            answer::render(&engine.check(&snapshot, &request).await);
+            answer::render(&*engine.check(&snapshot, &request).await);
             Ok(())
         })
         .await?;

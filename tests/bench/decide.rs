@@ -52,7 +52,7 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
 /// Decides, and renders the verdict.
 async fn answer(engine: &Engine, request: &Request<'_>) -> Answer {
     let snapshot = engine.snapshot();
-    render(&engine.check(&snapshot, request).await)
+    render(&*engine.check(&snapshot, request).await)
 }
 
 fn engine(policy: &str) -> Engine {

@@ -88,7 +88,7 @@ impl Bench {
 /// The answer of an engine to a request.
 pub async fn ask(engine: &Engine, request: &Request<'_>) -> Answer {
     let snapshot = engine.snapshot();
-    render(&engine.check(&snapshot, request).await)
+    render(&*engine.check(&snapshot, request).await)
 }
 
 impl Drop for Bench {

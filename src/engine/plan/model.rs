@@ -12,8 +12,7 @@ use crate::store::{Batch, INLINE_CAP};
 
 use super::requested_hits::RequestedHits;
 
-/// The number of descriptors and charges of most requests. They are kept inline in a verdict, which is moved several
-/// times on its way to the edge. More of them need an allocation.
+/// The number of descriptors of most requests. More of them need an allocation in a verdict.
 pub const VERDICT_INLINE_CAP: usize = 2;
 
 /// The batch of a request's charges, with the source of each part.
@@ -97,7 +96,7 @@ pub struct DescriptorMatch<'p> {
     /// The rule at its end.
     pub rule: Option<&'p Rule>,
     /// Charges of the batch, by index.
-    pub charges: SmallVec<[usize; VERDICT_INLINE_CAP]>,
+    pub charges: SmallVec<[usize; INLINE_CAP]>,
     /// The rule doesn't limit this caller.
     pub unlimited: bool,
     /// The caller has no access.

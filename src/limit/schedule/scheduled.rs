@@ -252,9 +252,9 @@ impl Limit {
     /// When a settled state will have become empty by itself at the latest, whatever the schedule does. See
     /// [`Limit::expiry_ms`].
     pub fn latest_expiry_ms(&self, state: &State) -> Option<u64> {
-        let limits = self.scheduled.iter().flat_map(|scheduled| &scheduled.limits);
         let own = self.expiry_ms(state);
-        limits.fold(own, |latest, limit| latest.max(limit.expiry_ms(state)))
+        let Some(scheduled) = &self.scheduled else { return own };
+        scheduled.limits.iter().fold(own, |latest, limit| latest.max(limit.expiry_ms(state)))
     }
 
     /// Pays what a bucket owes for the time before the stretch that holds `now`, each time at its rate, and returns the state as

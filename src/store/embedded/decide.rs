@@ -12,20 +12,18 @@ use smallvec::SmallVec;
 use super::on_schedule::fit_on_schedule;
 use super::record::{Entry, Record};
 use crate::clock::Timestamp;
-use crate::limit::{
-    Allowance, AvailableCapacity, Fit, Hits, Limit, Overdraft, Refund, Settled, Standing, State,
-};
+use crate::limit::{Allowance, AvailableCapacity, Fit, Hits, Limit, Settled, Standing, State};
 use crate::policy::Refused;
 use crate::store::batch::lacks_debits_only;
 use crate::store::{
-    Batch, Charge, Decision, GroupFit, INLINE_CAP, Notice, Once, Outcome, Reservation, Retry, Tally,
+    Batch, Charge, Decision, GroupFit, INLINE_CAP, Notice, Outcome, Reservation, Retry, Tally,
 };
 
 /// Decides a batch on its records, which end up as the outcome says, without empty or expired states.
 pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     let mut decider = Decider::new(batch, records, at);
     decider.read_gauges();
-    let mut decisions: SmallVec<[Decision; INLINE_CAP]> = SmallVec::new();
+    let mut decisions = Vec::with_capacity(batch.charges.len());
     for index in 0..batch.charges.len() {
         decisions.push(decider.ask(index));
     }
@@ -57,6 +55,7 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     decider.report_graces();
     decider.keep_debts();
     decider.report_bonuses();
+    decider.report_simple(&mut decisions);
     let (levels, notices) = (decider.levels, decider.notices);
     for record in records {
         record.forget(at);
@@ -70,6 +69,8 @@ pub(super) struct Decider<'a> {
     pub(super) records: &'a mut [Record],
     /// Where in its record each charge's state stands.
     pub(super) places: SmallVec<[usize; INLINE_CAP]>,
+    /// How each charge is decided, as far as they were asked.
+    pub(super) ways: SmallVec<[Way; INLINE_CAP]>,
     pub(super) levels: SmallVec<[u8; 1]>,
     pub(super) notices: Vec<Notice>,
     /// The hits that each part of a request gets that passes, from 1 on; empty if no charge is made in part.
@@ -77,6 +78,17 @@ pub(super) struct Decider<'a> {
     /// Buckets that paid at the rates of earlier times, by charge: as they were written, and as they are now.
     paid: Vec<(usize, [State; 2])>,
     pub(super) now: Timestamp,
+}
+
+/// How a charge is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// All of its limit is open to it.
+    Plain,
+    /// So many hits of its limit are open to it now, of which it asks for some.
+    Open(u64),
+    /// There is more to it.
+    Special,
 }
 
 /// Whether a charge was made before.
@@ -101,11 +113,14 @@ impl<'a> Decider<'a> {
             let state = &mut record.states[place].state;
             let written = charge.limit.pay_past(state, now);
             charge.limit.at(now).settle(state, now);
-            paid.extend(written.map(|written| (index, [written, state.clone()])));
+            if let Some(written) = written {
+                paid.push((index, [written, state.clone()]));
+            }
             places.push(place);
         }
-        let (levels, notices, grants) = (SmallVec::new(), Vec::new(), Vec::new());
-        Self { batch, records, places, levels, notices, grants, paid, now }
+        let (ways, levels) = (SmallVec::new(), SmallVec::new());
+        let (notices, grants) = (Vec::new(), Vec::new());
+        Self { batch, records, places, ways, levels, notices, grants, paid, now }
     }
 
     /// Keeps the debts of buckets as they were written unless something was charged: how much is left of them always follows
@@ -119,7 +134,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    fn state(&self, index: usize) -> &State {
+    pub(super) fn state(&self, index: usize) -> &State {
         let record = &self.records[self.batch.charges[index].key_index];
         &record.states[self.places[index]].state
     }
@@ -135,21 +150,20 @@ impl<'a> Decider<'a> {
         Settled { limit: self.limit(index), state: self.state(index), now: self.now, held }
     }
 
-    fn entry(&mut self, index: usize) -> &mut Entry {
+    pub(super) fn entry(&mut self, index: usize) -> &mut Entry {
         let record = &mut self.records[self.batch.charges[index].key_index];
         &mut record.states[self.places[index]]
     }
 
-    /// Whether the limit of a charge has the hits, and how it stands.
+    /// Whether the limit of a charge has the hits, and how it stands unless that is reported in the end.
     fn ask(&mut self, index: usize) -> Decision {
+        let way = self.way(index);
+        self.ways.push(way);
         let charge = &self.batch.charges[index];
-        let (limit, hits, now) = (self.limit(index), charge.hits, self.now);
-        if charge.is_plain() {
-            let state = self.state(index);
-            let fit = limit.fit(state, hits, now);
+        if let Some(fit) = self.simple_fit(index, way) {
             return Decision {
                 clipped: charge.unmade_back(),
-                ..Decision::new(fit, limit.standing(state, now))
+                ..Decision::new(fit, Standing::UNKNOWN)
             };
         }
         let made = self.made(charge);
@@ -172,7 +186,7 @@ impl<'a> Decider<'a> {
     }
 
     /// Whether a charge's limit has the hits. For a debit that was refused, and counts already, whether it is not overdrawn.
-    fn fit(&self, index: usize, made: Made, allowance: &mut Allowance) -> Fit {
+    pub(super) fn fit(&self, index: usize, made: Made, allowance: &mut Allowance) -> Fit {
         let charge = &self.batch.charges[index];
         if self.fits_by_reservation(charge) {
             return Fit::Now;
@@ -213,159 +227,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Makes a debit although the request is refused, and tells how the limit stands then. A limit with an overdraft has to
-    /// have the hits; without one it must not be overdrawn already. What did not fit is refused, even where the same request
-    /// has given back enough for the next one.
-    fn count(&mut self, index: usize, decision: &mut Decision) {
-        let charge = &self.batch.charges[index];
-        let fits = decision.fit == Fit::Now;
-        let on = self.settled(index);
-        let may_overdraw =
-            on.limit.overdraft() == Overdraft::None && on.used() <= on.limit.capacity();
-        // What was held has fitted.
-        let counts = charge.is_debit() || charge.is_booked();
-        let makes = counts && (fits || may_overdraw && !charge.settles());
-        if !makes || self.made(charge) != Made::No {
-            return;
-        }
-        self.spend(index, decision);
-        decision.counted = true;
-        if !fits {
-            if let Some(Once::Mark(mark)) = charge.once
-                && let Some(known) = self.mark(charge, mark)
-            {
-                known.is_refused = true;
-            }
-            let made = self.made(charge);
-            let mut allowance = self.allowance(charge);
-            decision.fit = match self.fit(index, made, &mut allowance) {
-                Fit::Now | Fit::AfterMs(0) => Fit::AfterMs(1),
-                later => later,
-            };
-        }
-    }
-
-    /// Makes a charge, and tells how its limit stands then.
-    fn spend(&mut self, index: usize, decision: &mut Decision) {
-        let charge = &self.batch.charges[index];
-        let (limit, now) = (self.limit(index), self.now);
-        let is_empty = charge.hits.amount() == 0 && !charge.acts_without_hits();
-        let is_noted = match charge.once {
-            None => false,
-            // One that finds the count right is a correction, too.
-            Some(Once::Correction { .. }) => true,
-            Some(Once::Token(_)) => !is_empty,
-            Some(_) => !is_empty && !charge.only_estimates(),
-        };
-        if is_noted {
-            let made = self.made(charge);
-            self.note(charge, made);
-            if made != Made::No {
-                self.tell_granted(charge, decision);
-                return;
-            }
-        }
-        if is_empty {
-            self.report_again(index);
-            return;
-        }
-        if charge.is_plain() {
-            self.tell_plain_back(index, decision);
-            self.spend_base(index, charge.hits);
-            decision.standing = limit.standing(self.state(index), now);
-            return;
-        }
-        self.spend_special(index, decision);
-        self.remove_undone(charge);
-    }
-
-    /// Makes a charge that is not plain and was not made before.
-    fn spend_special(&mut self, index: usize, decision: &mut Decision) {
-        let charge = &self.batch.charges[index];
-        let (limit, now) = (self.limit(index), self.now);
-        let mut allowance = self.allowance(charge);
-        let (hits, before) = (self.granted(index, &allowance), allowance.bonuses.clone());
-        let used_before = self.used_in_all(index, &allowance);
-        let Some(spending) = self.reserve(index, hits, &allowance) else {
-            let allowance = self.allowance(charge);
-            decision.standing = self.standing(index, &allowance);
-            return;
-        };
-        if charge.step().is_some_and(Reservation::is_of_estimate) {
-            allowance.held = self.holdings(charge).steps(None).collect();
-        }
-        let (base, clipped) = match (charge.amends.as_deref(), charge.alone()) {
-            (Some(amends), _) => {
-                (self.put_back(charge, amends, (&mut allowance, spending.hits)), 0)
-            }
-            (None, Some(alone)) => {
-                (self.take_alone((charge, alone), &mut allowance, spending.hits), 0)
-            }
-            (None, None) if charge.undoes() => {
-                (self.put_back_undone(charge, (&mut allowance, spending.hits)), 0)
-            }
-            (None, None) => {
-                allowance.divide(&self.settled(index), spending.hits, spending.overdraft)
-            }
-        };
-        if !charge.comes_back() {
-            decision.clipped = spending.clipped + clipped;
-        }
-        let settled = spending.hits.amount() - clipped;
-        if charge.settles() && settled != 0 {
-            Notice::of_charge(&mut self.notices, index).settled = settled;
-        }
-        if charge.is_partial() {
-            self.keep_granted(charge, hits, decision);
-        }
-        self.keep_bonuses(index, &before, &allowance);
-        self.keep_taken(charge, &before, &allowance);
-        if let Some(until) = charge.until {
-            let entry = self.entry(index);
-            let refund = Refund { hits: base.amount(), until };
-            limit.take_back(&mut entry.state, refund, now);
-            entry.expiry_ms = charge.limit.latest_expiry_ms(&entry.state);
-            self.take_reports_back(charge);
-            self.take_grace_back(index);
-            self.tell_given_back(index, (used_before, &allowance), decision);
-            decision.standing = self.standing(index, &allowance);
-            return;
-        }
-        let used = self.settled(index).used();
-        self.spend_base(index, base);
-        self.tell_given_back(index, (used_before, &allowance), decision);
-        self.report_charge(index, used);
-        self.take_ahead(index, decision);
-        decision.standing = self.standing(index, &allowance);
-    }
-
-    /// Takes hits ahead, for a lease.
-    fn take_ahead(&mut self, index: usize, decision: &mut Decision) {
-        let charge = &self.batch.charges[index];
-        let (limit, now) = (self.limit(index), self.now);
-        let takes = charge.ahead != 0
-            && decision.clipped == 0
-            && !charge.is_partial()
-            && !charge.is_debit();
-        if takes && matches!(charge.hits, Hits::Spend(_)) {
-            decision.ahead = charge.ahead.min(limit.lends(self.state(index), now));
-            let entry = self.entry(index);
-            limit.charge_ahead(&mut entry.state, decision.ahead, now);
-            entry.expiry_ms = charge.limit.latest_expiry_ms(&entry.state);
-        }
-    }
-
-    fn spend_base(&mut self, index: usize, hits: Hits) {
-        let (limit, now) = (self.limit(index), self.now);
-        let whole = &self.batch.charges[index].limit;
-        if hits.amount() != 0 {
-            let entry = self.entry(index);
-            limit.charge(&mut entry.state, hits, now);
-            entry.expiry_ms = whole.latest_expiry_ms(&entry.state);
-        }
-    }
-
-    fn standing(&self, index: usize, allowance: &Allowance) -> Standing {
+    pub(super) fn standing(&self, index: usize, allowance: &Allowance) -> Standing {
         let on = self.settled(index);
         Standing { remaining: allowance.remaining(&on), ..on.limit.standing(on.state, on.now) }
     }

@@ -21,6 +21,8 @@ mod record;
 mod record_code;
 mod report;
 mod retries;
+mod simple;
+mod spend;
 
 pub use counter_file::CounterFile;
 pub use memory::{Memory, Spent};

@@ -4,6 +4,7 @@
 //! Each shard notes which records have changed. Once in a while they are encoded, a few with each lock, so no request waits
 //! for long, and written while no lock is held. What is written is the state of one instant.
 
+use std::ops::Deref;
 use std::sync::Mutex;
 
 use foldhash::fast::RandomState;
@@ -11,7 +12,7 @@ use indexmap::IndexSet;
 
 use super::durability::Durability;
 use super::journal::{Changed, Journal};
-use super::kept::{BonusSpent, KeptBonus};
+use super::kept::{BonusSpent, KeptBonus, KeptMark};
 use super::memory::{Memory, Shard};
 use super::record::{Entry, Extra, Record};
 use super::record_code::encode;
@@ -213,7 +214,7 @@ impl Extra {
         add_unknown(&mut self.seen, earlier.seen, |one, other| {
             (&one.limit_tag, one.token.by) == (&other.limit_tag, other.token.by)
         });
-        add_of_limits(&mut self.marks, earlier.marks, |one| &one.limit_tag);
+        add_of_limits(&mut self.marks, earlier.marks, |one: &KeptMark| &one.limit_tag);
         add_of_limits(&mut self.reported, earlier.reported, |one| &one.limit_tag);
         add_of_limits(&mut self.graces, earlier.graces, |one| &one.limit_tag);
         add_of_limits(&mut self.corrections, earlier.corrections, |one| &one.limit_tag);
@@ -242,15 +243,21 @@ impl BonusSpent {
 }
 
 /// Adds those of limits that none is known of.
-fn add_of_limits<T>(known: &mut Vec<T>, earlier: Vec<T>, tag: fn(&T) -> &str) {
+fn add_of_limits<T, L>(known: &mut L, earlier: L, tag: fn(&T) -> &str)
+where
+    L: Extend<T> + IntoIterator<Item = T> + Deref<Target = [T]>,
+{
     add_unknown(known, earlier, |one, other| tag(one) == tag(other));
 }
 
 /// Adds those that are not the same as a known one.
-fn add_unknown<T>(known: &mut Vec<T>, earlier: Vec<T>, is_same: impl Fn(&T, &T) -> bool) {
+fn add_unknown<T, L>(known: &mut L, earlier: L, is_same: impl Fn(&T, &T) -> bool)
+where
+    L: Extend<T> + IntoIterator<Item = T> + Deref<Target = [T]>,
+{
     for one in earlier {
         if !known.iter().any(|other| is_same(&one, other)) {
-            known.push(one);
+            known.extend([one]);
         }
     }
 }

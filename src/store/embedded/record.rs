@@ -54,7 +54,8 @@ pub(super) struct Extra {
     pub(super) bonuses: Vec<BonusSpent>,
     pub(super) seen: Vec<Seen>,
     pub(super) reported: Vec<ReportedOf>,
-    pub(super) marks: Vec<KeptMark>,
+    /// Mostly none, or one under a key of its own.
+    pub(super) marks: SmallVec<[KeptMark; 1]>,
     pub(super) graces: Vec<GraceOf>,
     pub(super) corrections: Vec<Correction>,
     pub(super) holdings: Vec<HoldingsOf>,
@@ -93,7 +94,8 @@ pub(super) struct HoldingsOf {
 
 impl Entry {
     pub fn lives(&self, now: Timestamp) -> bool {
-        self.state != State::Empty && self.expiry_ms.is_none_or(|end_ms| now.as_ms() < end_ms)
+        !matches!(self.state, State::Empty)
+            && self.expiry_ms.is_none_or(|end_ms| now.as_ms() < end_ms)
     }
 }
 
@@ -267,10 +269,7 @@ impl Record {
             is_refused: false,
             until_ms,
         };
-        let marks = &mut self.extra.get_or_insert_default().marks;
-        // There is mostly one, under a key of its own; `push` alone makes room for four.
-        marks.reserve_exact(1);
-        marks.push(mark);
+        self.extra.get_or_insert_default().marks.push(mark);
     }
 
     /// Removes the mark of a charge on a limit.

@@ -129,6 +129,6 @@ impl Debts {
     fn batch(&self, key: Key, limit: Arc<Limit>, hits: Hits) -> Batch {
         let once = Some(Once::Token(self.tokens.next()));
         let charge = Charge { on_outage: OnOutage::Local, once, ..Charge::plain(0, limit, hits) };
-        Batch { keys: smallvec![key], charges: smallvec![charge], gauges: Vec::new() }
+        Batch { keys: smallvec![key], charges: vec![charge], gauges: Vec::new() }
     }
 }

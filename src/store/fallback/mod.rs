@@ -339,7 +339,7 @@ mod tests {
         let on_outage = OnOutage::Local;
         let charge = Charge { on_outage, ..Charge::plain(0, limit.clone(), hits) };
         let keys = smallvec![Key::of_domain("d")];
-        Batch { keys, charges: smallvec![charge], gauges: Vec::new() }
+        Batch { keys, charges: vec![charge], gauges: Vec::new() }
     }
 
     fn shared_by(sidecars: u32) -> Fallback {

@@ -84,7 +84,7 @@ impl Leases {
             return None;
         }
         let mut paid: SmallVec<[Paid<'_>; INLINE_CAP]> = SmallVec::new();
-        let mut decisions = SmallVec::new();
+        let mut decisions = Vec::with_capacity(batch.charges.len());
         let mut at = Timestamp::default();
         for charges in by_key(batch) {
             let key = &batch.keys[charges[0].key_index];

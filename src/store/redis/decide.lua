@@ -213,6 +213,7 @@ local function read_charges(records, keys, bytes, at)
       if not at then return nil, failure end
     end
     if scheduled then
+      if one.special then one.special.is_simple = false end
       at = read_schedule(one, bytes, at)
       if not at then return nil, pack('<B', OTHER_TIME) end
     end
@@ -257,7 +258,9 @@ end
 
 local function answer(one)
   local entry, special = one.entry, one.special
-  local remaining = special and special_remaining(one) or max(one.capacity - (entry.used or 0), 0)
+  local is_whole = special and not special.is_simple
+  local remaining = is_whole and special_remaining(one)
+    or max((special and special.open_now or one.capacity) - (entry.used or 0), 0)
   local reset_ms = reset(entry, one.a, one.b, one.c)
   local taken = special and special.taken or 0
   if one.hits < 0 then taken = taken + kept_back(one) end
@@ -320,7 +323,7 @@ local function decide_all(records, keys, bytes)
   for n = 1, #charges do
     local one = charges[n]
     local passes = admitted and fits[one.group]
-    if passes and one.special then
+    if passes and one.special and not one.special.is_simple then
       spend_special(one, grants)
     elseif passes then
       if one.hits < 0 then one.back = one.entry.used or 0 end

@@ -1,12 +1,11 @@
 //! Reads the replies of the Lua code, whatever bytes they hold.
 
 use bytes::Buf;
-use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::limit::{Crossed, Fit, Standing};
 use crate::store::{
-    Batch, BonusStand, Charge, Decision, INLINE_CAP, LEVELS_MAX, Notice, Outcome, Retry, StoreError,
+    Batch, BonusStand, Charge, Decision, LEVELS_MAX, Notice, Outcome, Retry, StoreError,
 };
 
 /// What stands for hits that were taken ahead where a debit counts although the request was refused, as in special.lua:
@@ -21,10 +20,6 @@ const RETRIED: i64 = 1 << 51;
 const LONG_LEN: usize = 7;
 
 /// What was replied to one request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every reply is the large one, and none is kept"
-)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The batch was decided.
@@ -97,8 +92,7 @@ impl<'a> Replies<'a> {
             other => return Err(garbled(&format!("it begins with {other}"))),
         };
         let decisions = (0..asked.charges).map(|_| self.decision());
-        let mut decisions: SmallVec<[Decision; INLINE_CAP]> =
-            decisions.collect::<Result<_, _>>()?;
+        let mut decisions = decisions.collect::<Result<Vec<Decision>, _>>()?;
         let levels = (0..asked.gauges).map(|_| self.level()).collect::<Result<_, _>>()?;
         let notices = if asked.has_notices { self.notices(asked)? } else { Vec::new() };
         if asked.has_parts {

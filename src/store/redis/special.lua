@@ -52,6 +52,7 @@ local GAUGE = '<I2I2'
 local SLOTS, SLOTS_SHORT, WINDOW_SHORT = 60, 20, 1000
 
 local MARK = '<I2BI7I7'
+local MARK_LEN = 17
 
 local NONE, ALLOW, CLIP, OWED, GRACED = 1, 2, 3, 4, 5
 
@@ -257,24 +258,29 @@ end
 local function read_special(records, keys, one, bytes, at, code)
   local open, ahead, ends, once, pressed, bonuses, step
   open, ahead, ends, once, pressed, bonuses, step, at = unpack(SPECIAL, bytes, at)
+  local is_simple = code == NONE and ahead + ends + once + bonuses + step == 0
   local is_alone = amends.ALONE <= step
   step = step % amends.ALONE
   local has_amends = amends.AMENDS <= step
   step = step % amends.AMENDS
-  one.special = {
-    overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS) % DEBITS, open = open, open_now = open, ahead = ahead, taken = 0,
-    ends = ends ~= 0 and ends, number = 0, seen = false, is_made = false, prolongs = true, keyed = false,
-    pressed = pressed == 0 and NONE_OF_THEM or {}, bonuses = bonuses == 0 and NONE_OF_THEM or {}, points = false, point = 0, rearm = 0, crossed = 0, grace = false,
-    part = floor(once / ONCES), got = false, tells_bonuses = MARKED <= ahead,
-    held = false, amends = false, alone = false, only = false, step = step == reservations.SETTLE_ALL and reservations.SETTLE or step, uses_all = step == reservations.SETTLE_ALL,
+  -- What most charges don't have is absent, so that the table stays small.
+  local special = {
+    overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS) % DEBITS,
+    open = open, open_now = open, ahead = ahead, taken = 0, part = floor(once / ONCES), step = step, prolongs = true,
+    pressed = pressed == 0 and NONE_OF_THEM or {}, bonuses = bonuses == 0 and NONE_OF_THEM or {}, crossed = 0, bytes = bytes,
+    -- Nothing is special but what is open.
+    is_simple = is_simple,
   }
-  if one.special.tells_bonuses then one.special.ahead = ahead - MARKED end
-  if is_alone then one.special.alone, at = bytes:byte(at), at + 1 end
+  one.special = special
+  if ends ~= 0 then special.ends = ends end
+  if step == reservations.SETTLE_ALL then special.step, special.uses_all = reservations.SETTLE, true end
+  if MARKED <= ahead then special.ahead, special.tells_bonuses = ahead - MARKED, true end
+  if is_alone then special.alone, at = bytes:byte(at), at + 1 end
   if has_amends then at = amends.read(one, bytes, at) end
   once = once % ONCES
   if once == ONCE_TOKEN then
     local name
-    one.special.number, name, at = unpack(TOKEN, bytes, at)
+    special.number, name, at = unpack(TOKEN, bytes, at)
     find_seen(one, name)
   elseif once == ONCE_CORRECTION then
     at = read_correction(one, bytes, at)
@@ -283,29 +289,27 @@ local function read_special(records, keys, one, bytes, at, code)
     if not keyed then return nil, failure end
     at = keyed
   end
-  for n = 1, pressed do
-    local press, levels = { gauge = 0, hits = {} }
-    press.gauge, levels, at = unpack(PRESSED, bytes, at)
-    for level = 1, levels do
-      press.hits[level], at = unpack(ONE, bytes, at)
-    end
-    one.special.pressed[n] = press
+  for n = 1, pressed * 3, 3 do
+    local gauge, levels
+    gauge, levels, at = unpack(PRESSED, bytes, at)
+    special.pressed[n], special.pressed[n + 1], special.pressed[n + 2] = gauge, levels, at
+    at = at + levels * ONE_LEN
   end
   for n = 1, bonuses do
-    local live = #one.special.bonuses
+    local live = #special.bonuses
     at = read_bonus(one, bytes, at)
     if not at then return nil, pack('<B', OTHER_TIME) end
-    if n == one.special.alone and live < #one.special.bonuses then one.special.only = one.special.bonuses[live + 1] end
+    if n == special.alone and live < #special.bonuses then special.only = special.bonuses[live + 1] end
   end
   if OVERDRAFTS * DEBITS < code then
-    local special, points = one.special
+    local points
     special.rearm, points, at = unpack(THRESHOLDS, bytes, at)
     special.points, special.point = bytes, at
     at = at + points * POINT_LEN
     special.past_points = at
   end
-  if one.special.overdraft == GRACED then
-    one.special.overdraft = NONE
+  if special.overdraft == GRACED then
+    special.overdraft = NONE
     at = read_grace(one, bytes, at)
   end
   if step ~= 0 then at = reservations.read(one, bytes, at, step) end
@@ -333,7 +337,7 @@ local function read_schedule(one, bytes, at)
   return at + after * (HEAD_LEN + (is_graced and ONE_LEN or 0))
 end
 
--- Reads the gauges of a request; returns them and where they end. If that can't be, nil and the reply.
+-- Reads the gauges of a request; returns them and where they end. Their marks stay packed. If that can't be, nil and the reply.
 local function read_gauges(records, keys, bytes)
   local gauges, count, at = {}, unpack(GAUGES, bytes, 2)
   for n = 1, count do
@@ -341,29 +345,27 @@ local function read_gauges(records, keys, bytes)
     key, marks, at = unpack(GAUGE, bytes, at)
     local record, failure = record_of(records, keys, key)
     if not record then return nil, failure end
-    local gauge = { level = 0, record = record, marks = {} }
-    for index = 1, marks do
-      local mark = { charge = 0, level = 0, rise = 0, fall = 0 }
-      mark.charge, mark.level, mark.rise, mark.fall, at = unpack(MARK, bytes, at)
-      gauge.marks[index] = mark
-    end
-    gauges[n] = gauge
+    gauges[n] = { level = 0, record = record, bytes = bytes, marks = at, past_marks = at + marks * MARK_LEN, charges = false }
+    at = gauges[n].past_marks
   end
   return gauges, at
 end
 
 -- Finds the level of each gauge, and keeps it. Mirrors Decider::read_gauges.
 local function find_levels(gauges, charges)
-  for _, gauge in ipairs(gauges) do
+  for n = 1, #gauges do
+    local gauge = gauges[n]
     local entry = entry_of(gauge.record, LEVEL)
-    local known = entry.body:byte() or 0
-    for _, mark in ipairs(gauge.marks) do
-      mark.charge = charges[mark.charge]
-      local point = mark.level <= known and mark.fall or mark.rise
-      if point < (mark.charge.entry.used or 0) + reservations.held(mark.charge) then gauge.level = max(gauge.level, mark.level) end
+    local known, found = entry.body:byte() or 0, 0
+    gauge.charges = charges
+    for at = gauge.marks, gauge.past_marks - 1, MARK_LEN do
+      local index, level, rise, fall = unpack(MARK, gauge.bytes, at)
+      local one, point = charges[index], level <= known and fall or rise
+      if found < level and point < (one.entry.used or 0) + reservations.held(one) then found = level end
     end
-    if gauge.level ~= known then
-      entry.body = gauge.level == 0 and '' or string.char(gauge.level)
+    gauge.level = found
+    if found ~= known then
+      entry.body = found == 0 and '' or string.char(found)
       entry.expiry, gauge.record.written = 0, true
     end
   end
@@ -372,9 +374,10 @@ end
 -- When a gauge will stand below a level that it has now. Mirrors Decider::falls_below_ms.
 local function falls_below(gauge, level)
   local latest = now
-  for _, mark in ipairs(gauge.marks) do
-    if level <= mark.level and mark.level <= gauge.level then
-      latest = max(latest, reservations.falls_to(mark.charge, mark.fall))
+  for at = gauge.marks, gauge.past_marks - 1, MARK_LEN do
+    local index, of, _, fall = unpack(MARK, gauge.bytes, at)
+    if level <= of and of <= gauge.level then
+      latest = max(latest, reservations.falls_to(gauge.charges[index], fall))
     end
   end
   return latest
@@ -383,12 +386,16 @@ end
 -- What is open to a charge at a time from now on of so much, if nobody spends until then; without a time, at the levels as
 -- found.
 local function open_at(special, gauges, time, open)
-  for _, press in ipairs(special.pressed) do
-    local gauge = gauges[press.gauge]
+  local pressed = special.pressed
+  for n = 1, #pressed, 3 do
+    local gauge = gauges[pressed[n]]
     local level = gauge.level
     while time and 0 < level and falls_below(gauge, level) <= time do level = level - 1 end
-    level = min(level, #press.hits)
-    if 0 < level then open = min(open, press.hits[level]) end
+    level = min(level, pressed[n + 1])
+    if 0 < level then
+      local hits = unpack(ONE, special.bytes, pressed[n + 2] + (level - 1) * ONE_LEN)
+      open = min(open, hits)
+    end
   end
   return open
 end
@@ -529,9 +536,10 @@ end
 local function earliest(one, gauges, need)
   local special, schedule = one.special, one.schedule
   local available = { { from = now, hits = special.open_now, ends = NEVER } }
-  for _, press in ipairs(special.pressed) do
-    for level = 1, gauges[press.gauge].level do
-      local from = falls_below(gauges[press.gauge], level)
+  for n = 1, #special.pressed, 3 do
+    local gauge = gauges[special.pressed[n]]
+    for level = 1, gauge.level do
+      local from = falls_below(gauge, level)
       available[#available + 1] = { from = from, hits = open_at(special, gauges, from, special.open), ends = NEVER }
     end
   end
@@ -546,6 +554,7 @@ end
 local function special_fit(one, gauges)
   local special = one.special
   special.open_now = open_at(special, gauges, nil, special.open)
+  if special.is_simple and one.hits <= max(special.open_now - (one.entry.used or 0), 0) then return 0 end
   if special.keyed and special.keyed.is_conflict then return CONFLICT end
   local held = special.held
   if held and held.is_conflict then return CONFLICT end
