@@ -86,7 +86,7 @@ impl Engine {
 
     /// The reported signals that limits follow, each with its last value, if it was ever told.
     pub fn signals(&self) -> BTreeMap<String, Option<Signal>> {
-        let known = lock(&self.known_signals);
+        let known = lock(&self.known_signals).fields.clone();
         let adjusted = self.adjusted_limits().into_iter();
         let signals = adjusted.filter_map(|limit| match &limit.adjust.signal {
             SignalSource::Reported(name) => {
@@ -103,20 +103,27 @@ impl Engine {
         adjusted(&self.snapshot.load()).collect()
     }
 
-    /// Puts the present scales of all limits in force that follow signals. To be called once a second.
+    /// Puts the present scales of all limits in force that follow signals, and the changes of providers. To be called once a
+    /// second.
     pub async fn adjust(&self) {
         let snapshot = self.snapshot.load_full();
-        if adjusted(&snapshot).next().is_none() {
+        if !snapshot.has_providers && adjusted(&snapshot).next().is_none() {
             return;
         }
+        let changes = lock(&self.known_signals).changes;
         let is_read = match self.store().signals().await {
             Ok(fields) => {
-                *lock(&self.known_signals) = fields;
+                let mut known = lock(&self.known_signals);
+                // What is changed here meanwhile may not be in what was read.
+                if known.changes == changes {
+                    known.fields = fields;
+                }
                 true
             }
             // That the store is unavailable is told elsewhere.
             Err(_) => false,
         };
+        self.follow_controls(&snapshot);
         let mut change = SignalChange::default();
         for domain in snapshot.policies.domains() {
             let mut scales: BTreeMap<&str, Scale> = BTreeMap::new();
@@ -138,7 +145,7 @@ impl Engine {
         change.removed = {
             let known = lock(&self.known_signals);
             let is_old = |text: &str| told_at(text).is_none_or(|at| at.as_ms() < oldest_ms);
-            let old = known.iter().filter(|(_, text)| is_old(text));
+            let old = known.fields.iter().filter(|(_, text)| is_old(text));
             old.map(|(field, _)| field.clone()).collect()
         };
         if is_read && !change.is_empty() {
@@ -155,7 +162,7 @@ impl Engine {
         is_read: bool,
     ) -> Option<(String, String)> {
         let field = state_field(adjust);
-        let known = |field: &str| lock(&self.known_signals).get(field).cloned();
+        let known = |field: &str| lock(&self.known_signals).fields.get(field).cloned();
         let mut state = known(&field).and_then(|text| parse_state(&text));
         let now = self.now();
         let signal = match &adjust.signal {
@@ -207,9 +214,11 @@ impl Engine {
         parts.map(|standing| standing.used as f64 / standing.charge.quota as f64).reduce(f64::max)
     }
 
-    async fn change_signals(&self, change: &SignalChange) -> Result<(), StoreError> {
+    pub(super) async fn change_signals(&self, change: &SignalChange) -> Result<(), StoreError> {
         self.store().change_signals(change).await?;
-        change.apply(&mut lock(&self.known_signals));
+        let mut known = lock(&self.known_signals);
+        known.changes += 1;
+        change.apply(&mut known.fields);
         Ok(())
     }
 }

@@ -6,13 +6,14 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::limit::{Bonus, Limit};
+use crate::limit::{Bonus, Limit, Scale};
 use crate::policy::{
     CallerBonus, Classes, Lineage, Member, OverrideAmount, RuleLimit, Share, TierLimit,
     parse_priority,
 };
 use crate::store::BONUS_ID_LEN_MAX;
 
+use super::controls::RequestControls;
 use super::request::Request;
 
 /// Bytes of a hash that distinguishes the bonuses of callers on a shared counter. Its hexadecimal digits have the
@@ -31,6 +32,8 @@ pub struct CallerContext<'a> {
     /// The index of the caller's tier.
     pub tier: usize,
     pub tier_source: TierSource,
+    /// The changes of providers that hold for the request.
+    pub controls: Option<Box<RequestControls>>,
     /// The priority in an entry.
     requested_priority: Option<u8>,
     /// The priority by the policy's table.
@@ -104,6 +107,7 @@ impl<'a> CallerContext<'a> {
             tier_source: TierSource::Request,
             requested_priority: value_of(&priority.key).and_then(parse_priority),
             priority_sum: 0,
+            controls: None,
             accounts: accounts(&lineage),
             lineage,
         };
@@ -130,8 +134,20 @@ impl<'a> CallerContext<'a> {
 
     /// The request's priority at a level of pressure, from 1 to 4.
     pub fn priority(&self, level: u8) -> u8 {
-        self.requested_priority
+        let changed = self.controls.as_ref().and_then(|controls| controls.priority);
+        changed
+            .or(self.requested_priority)
             .unwrap_or_else(|| self.classes.priority.under(self.priority_sum, level))
+    }
+
+    /// What a change of a provider leaves of a limit with this index, of a rule with this path.
+    pub fn cap(&self, path: &[(&str, &str)], limit: usize) -> Option<Scale> {
+        self.controls.as_ref()?.cap(path, limit)
+    }
+
+    /// Whether the request does not wait for capacity, because of a change of a provider.
+    pub fn is_paused(&self) -> bool {
+        self.controls.as_ref().is_some_and(|controls| controls.is_paused)
     }
 
     /// The caller's roles in the directory.

@@ -94,7 +94,7 @@ impl Decider {
             // Only a request with choices needs it again.
             let known = if rankings.is_empty() { mem::take(&mut lineage) } else { lineage.clone() };
             let at = now.timestamp();
-            let caller = CallerContext::new(&domain.classes, &request, (known, at));
+            let caller = snapshot.caller(domain, &request, (known, at));
             let question = Question { domain, request: &request, caller: &caller, modes, now: at };
             let mut plan = Plan::new(question, trace.as_mut().map(|trace| &mut trace.notes));
             may_hold |= !rankings.iter().any(Ranking::has_next);

@@ -39,6 +39,9 @@ impl<'h> Hold<'h, '_> {
     /// Asks the store, as soon as there is capacity or when the time to wait is over.
     pub async fn decide(&self) -> Decided {
         let busy = self.waitables().find(|one| self.decider.queues.is_busy(one.queue_id));
+        if self.caller.is_paused() {
+            return self.paused(busy).await;
+        }
         // Requests that already wait ask first.
         let (first, outcome, wait) = match busy {
             Some(first) => (first, None, None),
@@ -69,6 +72,19 @@ impl<'h> Hold<'h, '_> {
         decided.waited = monotonic_now() - started;
         sharing.wait_duration.observe(decided.waited);
         decided
+    }
+
+    /// The answer without a wait, while the queue is paused: at once, and not before those that wait already.
+    async fn paused(&self, busy: Option<Waitable>) -> Decided {
+        let outcome = match busy {
+            Some(first) => {
+                let queues = &self.decider.queues;
+                let place = queues.len(first.queue_id) + 1;
+                self.refused(None, first, self.queued(first, place)).await.outcome
+            }
+            None => Some(self.charge(&self.plan.batch, self.budget).await),
+        };
+        Decided { outcome, ..Decided::default() }
     }
 
     /// Waits in a queue, and asks at the request's turn.

@@ -10,6 +10,8 @@ mod api_key_limits;
 mod api_key_uses;
 mod api_keys;
 mod caller;
+mod controlling;
+mod controls;
 mod credits;
 mod deadline;
 mod debits;
@@ -57,7 +59,7 @@ use crate::clock::{Stopwatch, Timestamp};
 use crate::limit::Hits;
 use crate::metrics::Metrics;
 use crate::policy::{AbuseEntrySet, KeyEntry, Lineage, PolicySet};
-use crate::store::signals::SignalFields;
+use crate::store::signals::KnownSignals;
 use crate::store::{Directory, StoreError};
 
 use caller::CallerContext;
@@ -70,6 +72,7 @@ pub use adjusting::{AdjustedLimit, SignalError};
 pub use admission::{AdmissionControl, AdmissionGate};
 pub use api_keys::{ApiKeyGrant, ApiKeyRefusal, ApiKeyRequest, ApiKeys, api_key_tier};
 pub use caller::{AmountSource, Overridden, TierSource};
+pub use controlling::{CAP_PERCENT_MAX, CONTROL_LIFE_MAX_MS, CONTROLS_MAX, ControlError};
 pub use credits::BonusStanding;
 pub use decider::EngineSettings;
 pub use dry_run::CandidateState;
@@ -105,8 +108,8 @@ pub struct Engine {
     decider: Decider,
     /// None if no consumer needs records.
     sink: Option<Arc<Sink>>,
-    /// Signals, and what is known of the limits that follow them, as the store had them last. Locked to copy a few texts.
-    known_signals: Mutex<SignalFields>,
+    /// Signals, what is known of the limits that follow them, and changes of providers. Locked to copy a few texts.
+    known_signals: Mutex<KnownSignals>,
     refusal_ids: RefusalIds,
 }
 
@@ -154,6 +157,7 @@ impl Engine {
         let before = self.snapshot.load();
         snapshot.latencies.share(&before.latencies);
         snapshot.keep_scales(&before);
+        snapshot.controls.put(&snapshot.policies, self.provider_controls());
         snapshot.retain_metrics(metrics);
         self.snapshot.store(Arc::new(snapshot));
     }

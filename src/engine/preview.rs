@@ -203,7 +203,7 @@ impl Decider {
         let modes = self.settings.modes;
         let lineage = self.lineage(domain, request, budget).await;
         let at = now.timestamp();
-        let caller = CallerContext::new(&domain.classes, request, (lineage, at));
+        let caller = snapshot.caller(domain, request, (lineage, at));
         let question = Question { domain, request, caller: &caller, modes, now: at };
         let mut notes = Notes::default();
         let mut plan = Plan::new(question, Some(&mut notes));

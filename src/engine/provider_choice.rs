@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::policy::{CandidateFigures, Choice, Domain, Lineage};
 use crate::store::INLINE_CAP;
 
-use super::caller::{CallerContext, entry};
+use super::caller::entry;
 use super::deadline::DeadlineBudget;
 use super::decider::Decider;
 use super::dry_run::{CandidateState, DryRun};
@@ -104,8 +104,7 @@ impl Decider {
         let mut dry_run = DryRun::default();
         for candidate in &choice.candidates {
             let request = &request.replaced(&choice.key, &choice.value, &candidate.name);
-            let caller =
-                &CallerContext::new(&domain.classes, request, (scene.lineage.clone(), now));
+            let caller = &scene.snapshot.caller(domain, request, (scene.lineage.clone(), now));
             let plan = Plan::new(Question { domain, request, caller, modes, now }, None);
             dry_run.add(&plan, &descriptors);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::limit::{Hits, Scale};
 use crate::policy::{Domain, Provider};
+use crate::store::provider_controls::ProviderControl;
 
 use super::Engine;
 use super::deadline::DeadlineBudget;
@@ -26,6 +27,8 @@ pub struct ProviderState {
     /// The store was unavailable: the hits in use are those that this process counts alone, and levels are the last known.
     pub fallback: bool,
     pub latency: Option<ProviderLatency>,
+    /// Its changes for a while that hold.
+    pub controls: Vec<ProviderControl>,
     /// Each limit of a rule with a single counter. Limits that cascade are there once.
     pub limits: Vec<ProviderLimit>,
 }
@@ -46,7 +49,7 @@ pub struct ProviderLimit {
     pub label: String,
     /// Whether it refuses requests, rather than only reporting them.
     pub refuses: bool,
-    /// Hits that can be in use now: what schedules and signals leave of the amount, or of a bucket's burst.
+    /// Hits that can be in use now: what schedules, signals and a cap for all leave of the amount, or of a bucket's burst.
     pub capacity: u64,
     /// How much of the limit the signal that it follows leaves; None if it follows none.
     pub scale: Option<Scale>,
@@ -101,8 +104,10 @@ impl Engine {
             at: self.now(),
             fallback: false,
             latency: reported.map(|ms| latency(ms, true)).or(assumed.map(|ms| latency(ms, false))),
+            controls: self.provider_controls(),
             limits: Vec::new(),
         };
+        state.controls.retain(|one| one.domain == domain.name && one.provider == provider.name);
         let mut known = BTreeSet::new();
         for path in &provider.paths {
             // As the highest tier, to which most of the capacity is open.
@@ -158,6 +163,9 @@ impl Engine {
             let of = &plan.limits[index];
             let scale = of.adjust.as_ref().map(|adjust| adjust.scale());
             let capacity = charge.limit.at(outcome.at).capacity();
+            let adjusted = of.adjusted(capacity);
+            let entry = (state.key.as_str(), state.name.as_str());
+            let cap = snapshot.controls.cap_of_all(domain, entry, (of.index, state.at));
             let reset_ms = outcome.decisions[index].standing.reset_ms;
             let queues = &self.decider.queues;
             let key = plan.batch.keys[charge.key_index].as_str();
@@ -165,7 +173,7 @@ impl Engine {
                 rule: rule.to_owned(),
                 label: of.label.to_string(),
                 refuses: plan.mode(index).refuses(),
-                capacity: of.adjusted(capacity),
+                capacity: cap.map_or(adjusted, |cap| cap.of(capacity).min(adjusted)),
                 scale,
                 used: inspection.used[index],
                 reset: reset_ms.map(Duration::from_millis),

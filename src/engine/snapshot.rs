@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Throttle;
+use crate::clock::{Throttle, Timestamp};
 use crate::limit::Hits;
 use crate::metrics::{Counter, DomainMetrics, Gauge, LimitMetrics, Metrics};
-use crate::policy::{Domain, PolicySet, Rule, RuleLimit};
+use crate::policy::{Domain, Lineage, PolicySet, Rule, RuleLimit};
 
+use super::caller::CallerContext;
+use super::controls::ControlsInForce;
 use super::debits::DebitWatch;
 use super::latencies::Latencies;
 use super::reason::Reason;
@@ -53,6 +55,10 @@ pub struct Snapshot {
     pub(super) policies: Arc<PolicySet>,
     /// Latencies of the names in choices.
     pub(super) latencies: Latencies,
+    /// Changes of providers for a while.
+    pub(super) controls: ControlsInForce,
+    /// Whether a domain has providers.
+    pub(super) has_providers: bool,
     domains: HashMap<String, DomainState, foldhash::fast::RandomState>,
     unknown: DomainMetrics,
     unknown_throttle: Throttle,
@@ -158,8 +164,29 @@ impl Snapshot {
         let latencies = Latencies::new(&policies);
         let unknown = metrics.domain(UNKNOWN_DOMAIN);
         let unknown_throttle = Throttle::new(UNKNOWN_INTERVAL);
-        let policies = Arc::new(policies);
-        Self { policies, latencies, domains, unknown, unknown_throttle, near_limit }
+        let has_providers = policies.domains().iter().any(|one| !one.providers().is_empty());
+        Self {
+            policies: Arc::new(policies),
+            latencies,
+            controls: ControlsInForce::default(),
+            has_providers,
+            domains,
+            unknown,
+            unknown_throttle,
+            near_limit,
+        }
+    }
+
+    /// The caller of a request, under the changes of providers that hold.
+    pub(super) fn caller<'a>(
+        &self,
+        domain: &'a Domain,
+        request: &Request<'a>,
+        (lineage, now): (Lineage, Timestamp),
+    ) -> CallerContext<'a> {
+        let mut caller = CallerContext::new(&domain.classes, request, (lineage, now));
+        caller.controls = self.controls.of(domain, request, (caller.tier, now));
+        caller
     }
 
     /// Removes the metrics of removed limits and domains.

@@ -112,6 +112,11 @@ impl WaitQueues {
         self.hasher.hash_one(name)
     }
 
+    /// The number of requests that wait there.
+    pub fn len(&self, id: u64) -> usize {
+        lock(&self.queues).by_id.get(&id).map_or(0, |queue| queue.waiters.len())
+    }
+
     /// Whether a request waits there.
     pub fn is_busy(&self, id: u64) -> bool {
         lock(&self.queues).by_id.contains_key(&id)

@@ -12,8 +12,8 @@ use super::auth::{Authorized, Viewer};
 use super::edge::Edge;
 use super::openapi::{self, Operation};
 use super::{
-    alerts, api_keys, bonuses, callers, credits, erase, latencies, own_page, provider_counts,
-    providers, quota, reservations, signals, usage, why,
+    alerts, api_keys, bonuses, callers, credits, erase, latencies, own_page, provider_controls,
+    provider_counts, providers, quota, reservations, signals, usage, why,
 };
 
 const OPENAPI: &str = "/v1/openapi.json";
@@ -41,6 +41,7 @@ fn operations() -> Vec<Operation> {
         .chain(latencies::operations())
         .chain(providers::operations())
         .chain([provider_counts::operation()])
+        .chain(provider_controls::operations())
         .chain(signals::operations())
         .chain(usage::operations())
         .chain(why::operations())

@@ -23,6 +23,7 @@ mod merge_patch;
 mod openapi;
 mod own_page;
 mod problem;
+mod provider_controls;
 mod provider_counts;
 mod providers;
 mod quota;

@@ -10,6 +10,7 @@ use super::edge::Edge;
 use super::extract::{AlwaysAvailable, UrlPath, UrlQuery};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
+use super::provider_controls::ControlBody;
 use super::quota::{check_domain, percent};
 use crate::engine::{ProviderLimit, ProviderState};
 use crate::observe::audit::instant;
@@ -73,6 +74,8 @@ pub struct ProviderBody {
     /// The source of the latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_from: Option<LatencyFrom>,
+    /// Its changes for a while that hold.
+    pub controls: Vec<ControlBody>,
     /// The limit of which the largest part is in use; absent without limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fullest: Option<ProviderLimitBody>,
@@ -113,7 +116,7 @@ pub struct ProviderLimitBody {
     pub limit: String,
     /// Whether it refuses requests; false in the modes `warn` and `shadow`.
     pub enforced: bool,
-    /// Hits that can be in use now, under its schedule and the signal that it follows.
+    /// Hits that can be in use now, under its schedule, the signal that it follows and a cap for all.
     pub capacity: u64,
     pub used: u64,
     pub remaining: u64,
@@ -230,6 +233,7 @@ impl From<&ProviderState> for ProviderBody {
                 true => LatencyFrom::Reported,
                 false => LatencyFrom::Policy,
             }),
+            controls: state.controls.iter().map(ControlBody::from).collect(),
             fullest: fullest.cloned(),
             limits,
         }

@@ -15,6 +15,7 @@ mod fallback;
 mod idempotency;
 pub mod local_cache;
 mod notice;
+pub mod provider_controls;
 pub mod redis;
 mod reservation;
 mod reservation_record;

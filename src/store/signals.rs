@@ -8,6 +8,14 @@ use crate::limit::{AdjustmentState, Scale, Signal, Trend};
 /// Texts by field. Fields are named by policies, so there are few.
 pub type SignalFields = BTreeMap<String, String>;
 
+/// The fields as the store had them last.
+#[derive(Debug, Default)]
+pub struct KnownSignals {
+    pub fields: SignalFields,
+    /// The number of changes that this process has made.
+    pub changes: u64,
+}
+
 /// A change of fields.
 #[derive(Clone, Debug, Default)]
 pub struct SignalChange {

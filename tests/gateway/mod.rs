@@ -25,6 +25,7 @@ mod month;
 mod over;
 mod overlays;
 mod overload;
+mod provider_controls;
 mod providers;
 mod quota;
 mod recipes;

@@ -10,6 +10,7 @@ mod credits;
 mod keys;
 mod monitor;
 mod output;
+mod provider_controls;
 mod providers;
 mod question;
 mod quota;
@@ -56,7 +57,9 @@ pub fn commands() -> Vec<Command> {
 pub fn run(name: &str, matches: &ArgMatches) -> Option<ExitCode> {
     Some(match name {
         "quota" => quota::run(matches),
-        "providers" => answer(matches, providers::providers),
+        "providers" => {
+            provider_controls::run(matches).unwrap_or_else(|| answer(matches, providers::providers))
+        }
         "usage" => answer(matches, usage::usage),
         "top" => answer(matches, usage::top),
         "denials" => answer(matches, usage::denials),

@@ -1,8 +1,9 @@
-//! `tollgate providers`: how much of the capacity of each provider is in use.
+//! `tollgate providers`: how much of the capacity of each provider is in use, and changes of one for a while.
 
 use clap::{ArgMatches, Command};
 
 use super::args::{domain_arg, name_arg, segment, with_common};
+use super::provider_controls;
 use super::question::Question;
 use super::table::Column;
 
@@ -10,11 +11,18 @@ const EXAMPLES: &str = "\
 Examples:
   tollgate providers                              Each provider, with the limit that is used most
   tollgate providers hotelbeds                    Each limit of a provider
-  tollgate providers --output csv > providers.csv";
+  tollgate providers --output csv > providers.csv
+  tollgate providers pause hotelbeds --until 2026-12-05T06:00:00Z
+  tollgate providers resume hotelbeds
+  tollgate providers cap hotelbeds 50 --tier free --until 2026-12-05T06:00:00Z
+  tollgate providers priority hotelbeds 1 --entry endpoint=search --until 2026-12-05
+  tollgate providers changes                      What was changed for a while";
 
 pub fn command() -> Command {
     let command = Command::new("providers")
-        .about("Show the capacity, use, pressure and queue of providers, over the API")
+        .about("Show the capacity, use, pressure and queue of providers, or change one for a while")
+        .args_conflicts_with_subcommands(true)
+        .subcommands(provider_controls::commands())
         .after_help(EXAMPLES)
         .arg(
             name_arg("provider", "PROVIDER")

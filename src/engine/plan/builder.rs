@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::api_keys::ApiKeyLimit;
 use crate::engine::caller::{Account, CallerContext, entry};
 use crate::engine::request::{BroughtLimits, Descriptor, HitsSource, Override, Request};
-use crate::limit::Hits;
+use crate::limit::{Hits, Scale};
 use crate::policy::{
     Domain, Key, Lease, Mode, Only, Rate, Rule, RuleLimit, Share, TierLimit, Walk,
 };
@@ -51,6 +51,8 @@ struct RuleLimits<'a, 'p> {
     /// None for a limit that the request brings along.
     rule: Option<&'p Rule>,
     limits: &'a [PlannedLimit<'p>],
+    /// The path of the rule in the request; empty for a limit that the request brings along.
+    path: &'a [(&'a str, &'a str)],
     /// The account that owns the counter, for limits of the caller's own if the directory knows the caller.
     account: Option<Account>,
     hits: Hits,
@@ -74,6 +76,7 @@ impl<'p> Builder<'_, 'p, '_> {
             let rule_limits = RuleLimits {
                 rule: None,
                 limits: &limits,
+                path: &[],
                 account: None,
                 hits,
                 hits_source,
@@ -142,8 +145,15 @@ impl<'p> Builder<'_, 'p, '_> {
             return;
         }
         let Way { hits, hits_source, .. } = *way;
-        let rule_limits =
-            RuleLimits { rule: Some(rule), limits, account: None, hits, hits_source, inherited };
+        let rule_limits = RuleLimits {
+            rule: Some(rule),
+            limits,
+            path: &way.path[..depth],
+            account: None,
+            hits,
+            hits_source,
+            inherited,
+        };
         let caller = self.caller;
         let caller_key = self.domain.classes.caller_key.as_deref();
         let names_caller =
@@ -243,14 +253,13 @@ impl<'p> Builder<'_, 'p, '_> {
             group += usize::from(previous.is_some_and(|previous| previous != mode));
             previous = Some(mode);
             let bonuses = self.caller.bonuses(rule_limits.account, rule_limit, self.plan.at);
-            let is_whole = rule_limit.adjust.is_none()
-                && rule_limits.rule.is_none_or(|rule| rule.capacity.is_none());
+            let cap = self.caller.cap(rule_limits.path, rule_limit.index);
             self.plan.batch.charges.push(Charge {
                 group,
                 mode: self.plan.modes.charged(mode),
-                open: self.open(rule_limits.rule, rule_limit, &limit),
+                open: self.open(rule_limits.rule, (rule_limit, cap), &limit),
                 bonuses,
-                lease: if is_whole { rule_limit.lease } else { Lease::Off },
+                lease: lease(rule_limits.rule, (rule_limit, cap)),
                 on_outage: rule_limit.on_outage,
                 ..Charge::plain(key_index, limit, Hits::Spend(0))
             });
@@ -315,6 +324,13 @@ impl<'p> Builder<'_, 'p, '_> {
             self.charge(part, key_index, RuleLimits { rule: None, limits: &new, ..rule_limits });
         }
     }
+}
+
+/// Whether hits of a limit may be taken ahead: only if all of it is open to everybody.
+fn lease(rule: Option<&Rule>, (limit, cap): (&RuleLimit, Option<Scale>)) -> Lease {
+    let is_whole =
+        limit.adjust.is_none() && cap.is_none() && rule.is_none_or(|rule| rule.capacity.is_none());
+    if is_whole { limit.lease } else { Lease::Off }
 }
 
 /// The cost of a request's hits under a limit.

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::limit::{Fit, Limit};
+use crate::limit::{Fit, Limit, Scale};
 use crate::policy::{Capacity, Only, PressureLevel, Rule, RuleLimit};
 use crate::store::{Gauge, Mark, Open, Outcome, Pressed};
 
@@ -10,13 +10,20 @@ use super::builder::Builder;
 use super::model::Plan;
 
 impl<'p> Builder<'_, 'p, '_> {
-    /// How much of a rule's limit is open to the caller: what a signal leaves of it, and of that what is not reserved.
-    pub(super) fn open(&self, rule: Option<&Rule>, of: &RuleLimit, limit: &Limit) -> Open {
+    /// How much of a rule's limit is open to the caller: what a signal and a cap leave of it, and of that what is not reserved.
+    pub(super) fn open(
+        &self,
+        rule: Option<&Rule>,
+        (of, cap): (&RuleLimit, Option<Scale>),
+        limit: &Limit,
+    ) -> Open {
         let capacity = rule.and_then(|rule| rule.capacity.as_ref());
-        if capacity.is_none() && of.adjust.is_none() {
+        if capacity.is_none() && of.adjust.is_none() && cap.is_none() {
             return Open::all();
         }
-        let left = of.adjusted(limit.reference_capacity());
+        let whole = limit.reference_capacity();
+        let left = of.adjusted(whole);
+        let left = cap.map_or(left, |cap| cap.of(whole).min(left));
         let open = |capacity: &Capacity| capacity.at(self.plan.at).open(self.caller.tier, left);
         Open { hits: capacity.map_or(left, |capacity| open(capacity)), ..Open::all() }
     }

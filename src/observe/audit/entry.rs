@@ -15,6 +15,7 @@ use crate::observe::instant::instant;
 use crate::observe::refusal::{LimitsShown, RefusalForm};
 use crate::policy::CallerForm;
 use crate::store::Gift;
+use crate::store::provider_controls::{ControlAction, ProviderControl};
 
 /// Random bytes of a nonce: without them, an erased subject could be guessed and compared with its digest.
 const NONCE_LEN: usize = 16;
@@ -53,6 +54,8 @@ pub enum Changed {
     Alert { id: String },
     /// The value of a signal.
     Signal { name: String, value: f64 },
+    /// A change of a provider for a while.
+    Provider { domain: String, provider: String, control: ControlLine },
     /// The latencies of providers in milliseconds, by name.
     Latencies(BTreeMap<String, f64>),
     /// What is in force, before and after a reload: the hash of the policies, or of the texts of callers. At a start there was
@@ -97,6 +100,29 @@ pub struct GiftLine {
     hits: u64,
 }
 
+/// A change of a provider for a while, and the one that it replaces.
+#[derive(Clone, Debug, Serialize)]
+pub struct ControlLine {
+    id: String,
+    #[serde(flatten)]
+    action: ControlAction,
+    until: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Box<ControlLine>>,
+}
+
+impl ControlLine {
+    /// The line of a control in the place of another one.
+    pub fn new(control: &ProviderControl, before: Option<&ProviderControl>) -> Self {
+        Self {
+            id: control.id(),
+            action: control.action.clone(),
+            until: instant(control.until),
+            before: before.map(|before| Box::new(Self::new(before, None))),
+        }
+    }
+}
+
 impl From<&Gift> for GiftLine {
     fn from(gift: &Gift) -> Self {
         let (id, limit, bonus) = (gift.id.clone(), gift.limit.clone(), gift.bonus.clone());
@@ -125,6 +151,10 @@ struct ChangeHead<'e> {
     signal: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<&'e ControlLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     latencies: Option<&'e BTreeMap<String, f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,13 +258,17 @@ impl Entry {
                 (head.signal, head.value) = (Some(name.as_str()), Some(*value));
                 None
             }
+            Changed::Provider { domain, provider, control } => {
+                (head.domain, head.provider) = (Some(domain.as_str()), Some(provider.as_str()));
+                head.control = Some(control);
+                None
+            }
             Changed::Latencies(latencies) => {
                 head.latencies = Some(latencies);
                 None
             }
             Changed::InForce { from, to } => {
-                head.from = from.as_deref();
-                head.to = Some(to);
+                (head.from, head.to) = (from.as_deref(), Some(to.as_str()));
                 None
             }
         };

@@ -37,7 +37,7 @@ use newest::newest_lines;
 use stream::AuditStream;
 
 pub use super::instant::instant;
-pub use entry::{Changed, Entry, GiftLine, HitsBefore, LimitBefore, LimitsBefore};
+pub use entry::{Changed, ControlLine, Entry, GiftLine, HitsBefore, LimitBefore, LimitsBefore};
 pub use file::Rotation;
 pub use redaction::Redaction;
 pub use verify::{Verified, verify};

@@ -8,7 +8,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
+};
 
 use super::limit_code::Limits;
 use super::memory::Memory;
@@ -21,6 +23,9 @@ use crate::store::database_file::{self, Failure, Opened, Preparation, Tables, cl
 
 /// Records by key.
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
+
+/// Changes of providers for a while, by field. Files of earlier versions don't have it.
+const CONTROLS: TableDefinition<'_, &str, &str> = TableDefinition::new("controls");
 
 const TABLES: Tables = Tables {
     create: |transaction| Ok(transaction.open_table(RECORDS).map(drop)?),
@@ -202,6 +207,13 @@ fn write(database: &Database, memory: &Memory, all: bool) -> Result<(), redb::Er
     let mut records = Records::open(&transaction)?;
     memory.write_changes(all, &mut records)?;
     drop(records);
+    if let Some(controls) = memory.take_controls(all) {
+        transaction.delete_table(CONTROLS)?;
+        let mut table = transaction.open_table(CONTROLS)?;
+        for (field, text) in &controls {
+            table.insert(field.as_str(), text.as_str())?;
+        }
+    }
     Ok(transaction.commit()?)
 }
 
@@ -211,7 +223,18 @@ fn read(
     memory: &Memory,
     (found, now): (&mut Found, Timestamp),
 ) -> Result<(), redb::Error> {
-    let records = database.begin_read()?.open_table(RECORDS)?;
+    let transaction = database.begin_read()?;
+    match transaction.open_table(CONTROLS) {
+        Ok(controls) => {
+            for control in controls.iter()? {
+                let (field, text) = control?;
+                memory.restore_control(field.value(), text.value());
+            }
+        }
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let records = transaction.open_table(RECORDS)?;
     let mut limits = Limits::default();
     for record in records.iter()? {
         let (key, bytes) = record?;

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::fast::RandomState;
@@ -28,7 +28,7 @@ use crate::clock::{Now, Timestamp};
 use crate::limit::{Limit, LimitName};
 use crate::lock::lock;
 use crate::policy::Key;
-use crate::store::signals::{SignalChange, SignalFields};
+use crate::store::signals::SignalFields;
 use crate::store::{Batch, INLINE_CAP, Outcome, Store, StoreError, StoreWait};
 
 /// Number of shards: well above the cores of any sidecar, and so many that the growth of one, which moves its counters,
@@ -62,7 +62,9 @@ pub struct Memory {
     /// For a store whose counters are kept in a file.
     pub(super) durability: Option<Durability>,
     /// Locked for as long as it takes to copy a few texts.
-    signals: Mutex<SignalFields>,
+    pub(super) signals: Mutex<SignalFields>,
+    /// Changes of providers have changed since they were written to a file.
+    pub(super) has_new_controls: AtomicBool,
 }
 
 /// The hits of a limit in use under a key.
@@ -117,17 +119,8 @@ impl Memory {
             evicted: AtomicU64::new(0),
             durability: None,
             signals: Mutex::default(),
+            has_new_controls: AtomicBool::new(false),
         }
-    }
-
-    /// All signals, and what is known of the limits that follow them.
-    pub fn signals(&self) -> SignalFields {
-        lock(&self.signals).clone()
-    }
-
-    /// Changes some of them.
-    pub fn change_signals(&self, change: &SignalChange) {
-        change.apply(&mut lock(&self.signals));
     }
 
     /// The number of stored counters, some of which may have expired.

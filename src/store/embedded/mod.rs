@@ -21,6 +21,7 @@ mod record;
 mod record_code;
 mod report;
 mod retries;
+mod signals;
 mod simple;
 mod spend;
 

@@ -6,6 +6,7 @@
 
 use std::ops::Deref;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 use indexmap::IndexSet;
@@ -56,10 +57,11 @@ impl Memory {
         self.durability.as_ref()
     }
 
-    /// Whether a record that is kept in the file has changed since the last write.
+    /// Whether a record that is kept in the file, or a change of a provider, has changed since the last write.
     pub fn has_changed(&self) -> bool {
         let is_empty = |shard: &Shard| shard.journal.as_ref().is_none_or(|known| known.is_empty());
-        self.shards.iter().any(|shard| !is_empty(&lock(shard)))
+        self.has_new_controls.load(Ordering::SeqCst)
+            || self.shards.iter().any(|shard| !is_empty(&lock(shard)))
     }
 
     /// Writes what has changed since the last call, or everything. After an error everything has to be written.

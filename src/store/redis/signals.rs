@@ -1,4 +1,4 @@
-//! Signals in Redis: one hash, which all sidecars read and write.
+//! Signals, and changes of providers for a while, in Redis: one hash, which all sidecars read and write.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::store::signals::{SignalChange, SignalFields};
 /// The hash, with the version of what is stored in it.
 const KEY: &str = "tgs1";
 
-/// How long it stays when nothing changes it.
-const LIFE: Duration = Duration::from_secs(86_400);
+/// How long it stays when nothing changes it: a day longer than a change of a provider may hold.
+const LIFE: Duration = Duration::from_secs(8 * 86_400);
 
 impl Redis {
     /// All signals, and what is known of the limits that follow them.
