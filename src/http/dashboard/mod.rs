@@ -21,6 +21,7 @@ mod overview;
 mod own_link;
 mod page;
 mod policies;
+mod providers;
 mod rates;
 mod recommendation;
 mod sampler;
@@ -40,7 +41,6 @@ use serde::Deserialize;
 
 use super::auth::Viewer;
 use super::edge::Edge;
-use super::providers::providers;
 use crate::api_token::Role;
 use caller::CallerPage;
 use callers::{Callers, CallersQuery};
@@ -70,7 +70,8 @@ pub fn routes() -> Router<Edge> {
         .route("/dashboard/api-keys/new", get(api_keys::new))
         .route("/dashboard/api-key", get(api_keys::show))
         .route("/dashboard/api-key/{action}", post(api_keys::change))
-        .route("/dashboard/providers", get(show_providers))
+        .route("/dashboard/providers", get(providers::show))
+        .route("/dashboard/providers/{action}", post(providers::change))
         .route("/dashboard/policies", get(policies::show))
         .route("/dashboard/policies/check", post(policies::check))
         .route("/dashboard/usage", get(usage::show))
@@ -130,11 +131,4 @@ async fn show_caller(
     let changed = changed.as_deref().and_then(change::sentence);
     let body = view::caller::page(&caller, form_token, changed);
     Ok(visitor.page(Section::Callers, &caller.name, &body))
-}
-
-async fn show_providers(visitor: Visitor, State(edge): State<Edge>) -> Result<Page, Failure> {
-    visitor.authorized::<Viewer>()?;
-    let now_ms = edge.engine.now().as_ms();
-    let live = view::providers::live(&providers(&edge, None).await, now_ms);
-    Ok(visitor.page(Section::Providers, "Providers", &view::providers::page(&live)))
 }

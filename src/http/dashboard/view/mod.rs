@@ -13,6 +13,7 @@ pub mod me;
 pub mod overview;
 pub mod parts;
 pub mod policies;
+mod provider_changes;
 pub mod providers;
 pub mod replay;
 pub mod usage;

@@ -3,15 +3,21 @@
 use maud::{Markup, html};
 
 use super::overview::status;
-use super::parts::{bar, distance, none};
+use super::parts::{bar, distance, none, time};
+use super::provider_changes;
 use crate::http::dashboard::format;
+use crate::http::dashboard::providers::ProvidersPage;
+use crate::http::provider_controls::ActionName;
 use crate::http::providers::{LatencyFrom, ProviderBody, ProviderLimitBody, ProvidersBody};
 
 /// The page, with the part that changes.
-pub fn page(live: &Markup) -> Markup {
+pub fn page(page: &ProvidersPage) -> Markup {
     html! {
         h1 { "Providers" span #live-state.pill role="status" { "connecting" } }
-        div #live data-live="providers" { (live) }
+        @if let Some(done) = page.done { p.pill.fine #done role="status" { (done) } }
+        @if !page.controls.is_empty() { (provider_changes::list(page)) }
+        div #live data-live="providers" { (live(&page.providers, page.now_ms)) }
+        @if let Some(form_token) = &page.form_token { (provider_changes::forms(page, form_token)) }
     }
 }
 
@@ -33,6 +39,16 @@ fn one(provider: &ProviderBody, now_ms: u64) -> Markup {
                 (provider.provider) (status(provider.status))
                 span.muted { (provider.key) " in " (provider.domain) }
                 @if 0 < provider.level { span.pill.warning { "level " (provider.level) } }
+                @for control in &provider.controls {
+                    " " span.pill.warning {
+                        @match control.action {
+                            ActionName::Pause => "queue paused",
+                            ActionName::Priority => "priority changed",
+                            ActionName::Cap => "capped",
+                        }
+                        " until " (time(&control.until))
+                    }
+                }
                 @if let Some(ms) = provider.latency_ms {
                     span.muted {
                         (format::decimal(ms)) " ms"
