@@ -118,6 +118,8 @@ impl Decider {
             }
             verdict.choices = rankings.iter().map(Ranking::choice).collect();
             if let Some(trace) = trace {
+                // The verdict has taken them.
+                plan.descriptors = verdict.descriptors.clone();
                 (trace.plan, trace.rankings) = (plan, rankings);
             }
             return verdict;
