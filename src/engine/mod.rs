@@ -242,7 +242,9 @@ impl Engine {
                 );
                 let (now, modes) = (clock.now(), *modes);
                 let question = Question { domain, request, caller, modes, now: now.timestamp() };
-                let plan = Plan::new(question, None);
+                let mut plan = Plan::new(question, None);
+                // Nothing is held for what only looks.
+                plan.batch.charges.iter_mut().for_each(|peek| peek.reservation = peek.counting());
                 let budget = DeadlineBudget::default();
                 let outcome = self.decider.charge(&plan.batch, &budget, now).await;
                 if !outcome.fallback {

@@ -25,7 +25,7 @@ impl Reserving {
                 Reservation::Count
                 | Reservation::Release { .. }
                 | Reservation::Estimate { .. }
-                | Reservation::SettleEstimate
+                | Reservation::SettleEstimate { .. }
                 | Reservation::ReleaseEstimates { .. },
             ) => Self::None,
             Some(Reservation::Hold { .. }) => Self::Holds,

@@ -76,12 +76,12 @@ impl Holdings {
         Some(self.all.remove(place))
     }
 
-    /// Holds so many hits more as an estimate.
-    pub fn add_estimate(&mut self, hits: u64, until_ms: u64) {
-        let same = |held: &&mut Held| held.until_ms == until_ms && held.id == hits;
+    /// Holds so many hits more as estimates of so many hits each.
+    pub fn add_estimates(&mut self, (hits, each): (u64, u64), until_ms: u64) {
+        let same = |held: &&mut Held| held.until_ms == until_ms && held.id == each;
         match self.all.iter_mut().find(same) {
             Some(held) => held.hits += hits,
-            None => self.add(Held { id: hits, hits, until_ms }),
+            None => self.add(Held { id: each, hits, until_ms }),
         }
     }
 
@@ -90,9 +90,19 @@ impl Holdings {
         self.all.first().map(|held| held.id.min(held.hits))
     }
 
-    /// Ends the oldest estimate.
-    pub fn end_oldest_estimate(&mut self) {
-        self.reduce(0, 1);
+    /// Ends so many hits of the oldest estimates; 0 for the oldest one, whatever its size.
+    pub fn end_oldest_estimates(&mut self, hits: u64) {
+        let mut left = if hits == 0 { self.oldest_estimate().unwrap_or(0) } else { hits };
+        while 0 < left
+            && let Some(oldest) = self.all.first_mut()
+        {
+            let ended = oldest.hits.min(left);
+            oldest.hits -= ended;
+            left -= ended;
+            if oldest.hits == 0 {
+                self.all.remove(0);
+            }
+        }
     }
 
     /// Ends up to so many estimates of so many hits, the last to lapse first.

@@ -260,9 +260,10 @@ impl Charge {
     }
 
     /// Whether it is made although the limits of other rules refuse the request: its hits were used, or it settles a
-    /// reservation, be it for none.
+    /// reservation or an estimate, be it for none.
     pub fn is_booked(&self) -> bool {
-        self.refused == Refused::Booked && (self.is_debit() || self.settles())
+        let settles_none = || self.only_estimates() && matches!(self.hits, Hits::Spend(_));
+        self.refused == Refused::Booked && (self.is_debit() || self.settles() || settles_none())
     }
 
     /// What becomes of hits that count and that the limit does not have.

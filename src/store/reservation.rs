@@ -18,14 +18,14 @@ pub enum Reservation {
     Extend { id: u64, life_ms: u32 },
     /// Ends what is held under that id, because the request was refused elsewhere. It gives hits back.
     Release { id: u64 },
-    /// Spends its hits, and holds so many more as an estimate of what the operation will cost. It lapses after so many
-    /// milliseconds, or at most a sixtieth of them later.
-    Estimate { hits: u64, life_ms: u32 },
-    /// Spends its hits, and ends the oldest estimate.
-    SettleEstimate,
+    /// Spends its hits, and holds so many more as estimates of what the operation will cost, of `each` so many. They lapse
+    /// after so many milliseconds, or at most a sixtieth of them later.
+    Estimate { hits: u64, each: u64, life_ms: u32 },
+    /// Spends its hits, and ends so many held hits of the oldest estimates; 0 for the oldest estimate, whatever its size.
+    SettleEstimate { hits: u64 },
     /// Ends that many estimates of so many hits, the youngest first, because their requests were refused elsewhere. It gives
     /// hits back.
-    ReleaseEstimates { hits: u64, count: u32 },
+    ReleaseEstimates { hits: u64, count: u64 },
 }
 
 impl Reservation {
@@ -34,7 +34,7 @@ impl Reservation {
         match self {
             Self::Count
             | Self::Estimate { .. }
-            | Self::SettleEstimate
+            | Self::SettleEstimate { .. }
             | Self::ReleaseEstimates { .. } => None,
             Self::Hold { id, .. }
             | Self::Settle { id }
@@ -52,7 +52,7 @@ impl Reservation {
             Self::Count
             | Self::Settle { .. }
             | Self::Release { .. }
-            | Self::SettleEstimate
+            | Self::SettleEstimate { .. }
             | Self::ReleaseEstimates { .. } => 0,
         }
     }
@@ -67,14 +67,20 @@ impl Reservation {
 
     /// Whether it makes, settles or releases an estimate.
     pub fn is_of_estimate(self) -> bool {
-        matches!(self, Self::Estimate { .. } | Self::SettleEstimate | Self::ReleaseEstimates { .. })
+        matches!(
+            self,
+            Self::Estimate { .. } | Self::SettleEstimate { .. } | Self::ReleaseEstimates { .. }
+        )
     }
 
     /// The same where hits count so many times.
     pub fn times(self, times: u64) -> Self {
         let of = |hits: u64| hits.saturating_mul(times).min(AMOUNT_MAX);
         match self {
-            Self::Estimate { hits, life_ms } => Self::Estimate { hits: of(hits), life_ms },
+            Self::Estimate { hits, each, life_ms } => {
+                Self::Estimate { hits: of(hits), each: of(each), life_ms }
+            }
+            Self::SettleEstimate { hits } => Self::SettleEstimate { hits: of(hits) },
             Self::ReleaseEstimates { hits, count } => {
                 Self::ReleaseEstimates { hits: of(hits), count }
             }
@@ -86,7 +92,9 @@ impl Reservation {
     pub fn undone(self) -> Self {
         match self {
             Self::Hold { id, .. } => Self::Release { id },
-            Self::Estimate { hits, .. } => Self::ReleaseEstimates { hits, count: 1 },
+            Self::Estimate { hits, each, .. } => {
+                Self::ReleaseEstimates { hits: each, count: hits.checked_div(each).unwrap_or(0) }
+            }
             _ => Self::Count,
         }
     }

@@ -113,3 +113,43 @@ async fn a_debt_is_paid_though_the_limit_is_full() {
     // A slot may have ended meanwhile.
     assert!(HOUR_MS - SLOT_MS <= wait_ms, "{refused:?}");
 }
+
+const TOKENS: &[&str] = &["model=large"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_share_of_a_sidecar_holds_and_settles_estimates() {
+    const ESTIMATES: &str = "
+domain: d
+answer: { metadata: always }
+defaults: { on_outage: local }
+descriptors: [{ key: model, limits: [{ name: tokens, rate: 100/total, estimate: 20 }] }]";
+    let Some(server) = Server::start(&[]) else { return };
+    let proxy = Proxy::start(&server.socket()).await;
+    let url = proxy.url();
+    let flags = ["--redis-url", &url, "--store-deadline", "200ms"];
+    let tollgate = Tollgate::serve_with(ESTIMATES, &Store::Embedded, &flags).await;
+    wait_for(&tollgate, "tollgate_sidecars", |count| count == 1).await;
+    let mut client = DomainClient::new(&tollgate, "d").await;
+    // Its answer is under way when Redis is lost.
+    let before = client.ask(TOKENS, 1).await;
+    assert_eq!((before.passed, before.remaining), (true, vec![79]));
+
+    proxy.set(Way::Cut);
+    wait_for(&tollgate, "tollgate_store_up", |up| up == 0).await;
+    assert_eq!(drain(&mut client, TOKENS).await, 3, "63 of 79, and the next would need 21");
+    let debit = client.debit(TOKENS, 15).await;
+    assert!(debit.passed && debit.metadata["fallback"] == true, "{debit:?}");
+    assert_eq!(drain(&mut client, TOKENS).await, 1, "3 and 15 are spent, 40 held");
+    // A debit of none settles, too, and one of more than is left counts in full.
+    assert!(client.debit(TOKENS, 0).await.passed);
+    assert!(client.debit(TOKENS, 30).await.passed);
+    assert!(!client.ask(TOKENS, 1).await.passed, "4, 45 are spent and 20 are held of 79");
+
+    proxy.set(Way::Through);
+    wait_for(&tollgate, "tollgate_fallback_hits_paid_total", |paid| paid == 49).await;
+    wait_for(&tollgate, "tollgate_store_up", |up| up == 1).await;
+    // What was held here is not held there; what was held there before, still is.
+    assert_eq!(client.remaining_unsettled(TOKENS).await, [100 - 1 - 49 - 20]);
+    assert!(client.debit(TOKENS, 10).await.passed);
+    assert_eq!(client.remaining_unsettled(TOKENS).await, [100 - 1 - 49 - 10]);
+}

@@ -101,7 +101,7 @@ async fn ask(gateway: &Gateway, backend: &str) -> Answer {
 async fn left(client: &mut DomainClient, backend: &str, left: u32) {
     let descriptor = format!("{BACKEND}={backend},{MODEL}=gpt");
     eventually(&format!("{left} tokens left"), async || {
-        (client.remaining(&[&*descriptor]).await == [left]).then_some(())
+        (client.remaining_unsettled(&[&*descriptor]).await == [left]).then_some(())
     })
     .await;
 }
@@ -214,12 +214,19 @@ async fn at_once(store: &Store, overlay: Option<&str>, sidecars: usize) -> Optio
     Some((passed.len(), rest))
 }
 
+/// The only YAML of config/ai-gateway.md with that text.
+fn yaml_of_page(with: &str) -> String {
+    let page = fs::read_to_string("config/ai-gateway.md").unwrap();
+    let texts = page.split("```yaml\n").map(|part| part.split("```").next().unwrap());
+    let mut texts = texts.filter(|text| text.contains(with));
+    let text = texts.next().unwrap().to_owned();
+    assert!(texts.next().is_none() && text.matches(with).count() == 1, "{with}");
+    text
+}
+
 /// The overlay with an `estimate` in config/ai-gateway.md, for answers of that many tokens.
 fn estimate_overlay(tokens: u64) -> String {
-    let page = fs::read_to_string("config/ai-gateway.md").unwrap();
-    let text = page.split("```yaml\n").map(|part| part.split("```").next().unwrap());
-    let text = text.into_iter().find(|text| text.contains("estimate:")).unwrap();
-    assert_eq!(text.matches("hits: 500").count(), 1);
+    let text = yaml_of_page("hits: 500, for: 5m");
     text.replace("hits: 500", &format!("hits: {tokens}"))
 }
 
@@ -259,12 +266,44 @@ async fn an_estimate_at_an_unused_backend_lapses() {
     left(&mut client, "default/second", 99).await;
 }
 
+/// The overlay of config/ai-gateway.md with the tokens that requests state, and a debit of no tokens.
+#[tokio::test]
+async fn an_estimate_follows_what_a_request_states() {
+    let overlay = yaml_of_page("max: 4000").replace("max: 4000", "max: 60");
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("quotas.yaml");
+    fs::write(&file, overlay.replace("hits: 500", "hits: 10")).unwrap();
+    for store in Store::every() {
+        let ads = Ads::start().await;
+        let overlays = ["--policy-overlays", file.to_str().unwrap()];
+        let tollgate = served(&ads, &store, &overlays).await;
+        ads.send("1", &[quotas(&[("default/openai", 150)])]);
+        ads.accepted("1").await;
+        let mut client = DomainClient::new(&tollgate, DOMAIN).await;
+        let stating = |tokens: &str| match tokens {
+            "" => format!("{BACKEND}=default/openai,{MODEL}=gpt"),
+            _ => format!("{BACKEND}=default/openai,{MODEL}=gpt,max_tokens={tokens}"),
+        };
+        let mut rest = 150;
+        for (tokens, held) in [("", 10), ("45", 45), ("1000000", 60)] {
+            rest -= 1 + held;
+            let reply = client.ask(&[&*stating(tokens)], 1).await;
+            assert_eq!((reply.passed, reply.remaining), (true, vec![rest]), "{tokens}");
+        }
+        assert!(!client.ask(&[&*stating("1000000")], 1).await.passed);
+        // In any order, and for none of the tokens.
+        for (tokens, held, used) in [("1000000", 60, 31), ("", 10, 0), ("45", 45, 45)] {
+            rest = rest + held - used;
+            let reply = client.debit(&[&*stating(tokens)], used.into()).await;
+            assert_eq!((reply.passed, reply.remaining), (true, vec![rest]), "{tokens}");
+        }
+        assert_eq!(rest, 150 - 3 - 31 - 45);
+    }
+}
+
 #[tokio::test]
 async fn an_overlay_adds_a_budget_to_a_quota() {
-    let page = fs::read_to_string("config/ai-gateway.md").unwrap();
-    let text = page.split("```yaml\n").map(|part| part.split("```").next().unwrap());
-    let text = text.into_iter().find(|text| text.contains("name: monthly")).unwrap();
-    assert_eq!(text.matches("5000000/month").count(), 1);
+    let text = yaml_of_page("5000000/month");
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("quotas.yaml");
     fs::write(&file, text.replace("5000000/month", "40/month")).unwrap();

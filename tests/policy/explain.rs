@@ -399,6 +399,11 @@ fn what_a_request_holds_as_an_estimate_is_told() {
     let report: Value = serde_json::from_str(&json).unwrap();
     let expected = json!({ "hits": 40, "held": 40, "for_ms": 90_000, "at": "request" });
     assert_eq!(report["limits"][0]["estimate"], expected);
+    let text = text.replace("hits: 40,", "hits: 40, key: max_tokens, max: 80,");
+    fs::write(&policy, text).unwrap();
+    let (_, told, _) = run(folder.path(), &["policy.yaml", "d", "a=1,max_tokens=75"]);
+    assert!(told.contains(&line.replace("40", "75")), "{told}");
+    assert!(told.contains("max_tokens=75 is a qualifier"), "{told}");
 }
 
 /// The request of an API key, with scopes and a tier, and the reason of the refusal.

@@ -24,6 +24,9 @@ of_every_store! {
     a_debit_without_an_estimate_is_an_ordinary_one
     a_peek_holds_an_estimate
     any_number_of_estimates_has_a_place
+    a_debit_of_nothing_settles_its_estimate
+    stated_estimates_of_any_sizes_are_settled_by_their_hits
+    a_stated_estimate_comes_back_if_another_limit_refuses
     a_gauge_sees_estimates
     an_estimate_comes_back_if_another_limit_refuses
     a_debit_settles_although_another_limit_refuses
@@ -44,16 +47,30 @@ fn after(ms: u64) -> Now {
 fn estimating(mut batch: Batch, hits: u64) -> Batch {
     for charge in &mut batch.charges {
         let life_ms = u32::try_from(LIFE_MS).unwrap();
-        charge.reservation = Some(Box::new(Reservation::Estimate { hits, life_ms }));
+        charge.reservation = Some(Box::new(Reservation::Estimate { hits, each: hits, life_ms }));
     }
     batch
 }
 
 /// The same batch as a debit.
-fn debiting(mut batch: Batch) -> Batch {
+fn debiting(batch: Batch) -> Batch {
+    settling(batch, 0)
+}
+
+/// The same batch as a debit that settles so many held hits.
+fn settling(mut batch: Batch, hits: u64) -> Batch {
     for charge in &mut batch.charges {
         charge.refused = Refused::Booked;
-        charge.reservation = Some(Box::new(Reservation::SettleEstimate));
+        charge.reservation = Some(Box::new(Reservation::SettleEstimate { hits }));
+    }
+    batch
+}
+
+/// The same batch with estimates of the sizes that requests state.
+fn stating(mut batch: Batch, hits: u64) -> Batch {
+    for charge in &mut batch.charges {
+        let life_ms = u32::try_from(LIFE_MS).unwrap();
+        charge.reservation = Some(Box::new(Reservation::Estimate { hits, each: 1, life_ms }));
     }
     batch
 }
@@ -194,6 +211,61 @@ async fn any_number_of_estimates_has_a_place(store: Arc<impl Store>) {
         assert!(debit(&*store, &limit, (1, last_ms)).await.admitted);
         assert_eq!(stands(&*store, &limit, last_ms).await.1, 7 * left);
     }
+}
+
+/// An answer without tokens: nothing was spent, so what was held for it is free again.
+async fn a_debit_of_nothing_settles_its_estimate(store: Arc<impl Store>) {
+    for limit in one_of_each(100) {
+        let name = limit.tag();
+        let ask = |hits| one(name, &limit, Spend(hits));
+        for _ in 0..2 {
+            assert!(charge(&*store, &estimating(ask(1), 40), after(0)).await.admitted);
+        }
+        for held in [40, 0, 0] {
+            assert!(charge(&*store, &debiting(ask(0)), after(1)).await.admitted, "{limit}");
+            let left = (100 - 2 - held, held);
+            assert_eq!(stands_of(&*store, name, &limit, 1).await, left, "{limit}");
+        }
+    }
+    // Others' limits do not keep it from being settled.
+    assert!(charge(&*store, &estimating(of_many(1, 9), 5), after(0)).await.admitted);
+    let mut ask = debiting(of_many(0, 9));
+    let scarce = ask.charges.last_mut().unwrap();
+    (scarce.hits, scarce.refused) = (Spend(100), Refused::Free);
+    scarce.reservation = Some(Box::new(Reservation::Count));
+    assert!(!charge(&*store, &ask, after(1)).await.admitted);
+    assert_eq!(stands_of_many(&*store, 1).await, [(1, 0); 8]);
+}
+
+async fn stated_estimates_of_any_sizes_are_settled_by_their_hits(store: Arc<impl Store>) {
+    let limit = total(1_000_000_000);
+    let ask = |hits| one("k", &limit, Spend(hits));
+    // Many more sizes at once than there are places.
+    let sizes: Vec<u64> = (1..=3 * HELD_MAX as u64).map(|number| number * 37 % 4_001 + 1).collect();
+    for (size, ms) in sizes.iter().zip(0..) {
+        let batch = stating(ask(0), *size);
+        assert!(charge(&*store, &batch, after(ms * 60)).await.admitted, "{size}");
+    }
+    let now = sizes.len() as u64 * 60;
+    let mut held: u64 = sizes.iter().sum();
+    assert_eq!(stands(&*store, &limit, now).await.1, held);
+    // The last one ends first: only its own hits are settled.
+    for size in sizes.iter().rev() {
+        assert!(charge(&*store, &settling(ask(2), *size), after(now)).await.admitted);
+        held -= size;
+        assert_eq!(stands(&*store, &limit, now).await.1, held);
+    }
+    assert_eq!(held, 0);
+    // More than is held settles that.
+    assert!(charge(&*store, &stating(ask(0), 9), after(now)).await.admitted);
+    assert!(charge(&*store, &settling(ask(1), 50), after(now)).await.admitted);
+    assert_eq!(stands(&*store, &limit, now).await.1, 0);
+}
+
+async fn a_stated_estimate_comes_back_if_another_limit_refuses(store: Arc<impl Store>) {
+    assert!(charge(&*store, &stating(of_many(1, 9), 5), after(0)).await.admitted);
+    assert!(!charge(&*store, &stating(of_many(1, 9), 8), after(1)).await.admitted);
+    assert_eq!(stands_of_many(&*store, 1).await, [(6, 5); 8]);
 }
 
 async fn a_gauge_sees_estimates(store: Arc<impl Store>) {

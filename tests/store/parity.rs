@@ -469,7 +469,7 @@ fn reserve(charge: &mut Charge, step: Reservation) {
     charge.reservation = Some(Box::new(step));
     charge.refused = match (step, charge.hits) {
         (Reservation::Count, _) => charge.refused,
-        (Reservation::Settle { .. } | Reservation::SettleEstimate, _) => Refused::Booked,
+        (Reservation::Settle { .. } | Reservation::SettleEstimate { .. }, _) => Refused::Booked,
         _ => Refused::Free,
     };
 }
@@ -625,15 +625,24 @@ fn amends() -> impl Strategy<Value = Option<(Vec<u64>, u8, u64)>> {
 
 fn reservation() -> impl Strategy<Value = Option<Reservation>> {
     let life = prop_oneof![1_u32..3, 1_u32..3_000, 1_u32..4_000_000_000];
-    let step = (0_u8..14, 0_u64..4, life).prop_map(|(step, id, life_ms)| match step {
-        0 | 1 => Reservation::Count,
-        2..5 => Reservation::Hold { id, life_ms },
-        5 => Reservation::Settle { id },
-        6 => Reservation::Extend { id, life_ms },
-        7 => Reservation::Release { id },
-        8..11 => Reservation::Estimate { hits: 5 * id, life_ms },
-        11 | 12 => Reservation::SettleEstimate,
-        _ => Reservation::ReleaseEstimates { hits: 5 * id, count: life_ms % 4 },
+    let step = (0_u8..14, 0_u64..4, life).prop_map(|(step, number, life_ms)| {
+        // An id is a hash, so it is not the size of an estimate.
+        let (id, hits) = (1_000 + number, 5 * number);
+        match step {
+            0 | 1 => Reservation::Count,
+            2..5 => Reservation::Hold { id, life_ms },
+            5 => Reservation::Settle { id },
+            6 => Reservation::Extend { id, life_ms },
+            7 => Reservation::Release { id },
+            8 | 9 => Reservation::Estimate { hits, each: hits, life_ms },
+            10 => Reservation::Estimate { hits, each: hits.min(1), life_ms },
+            11 => Reservation::SettleEstimate { hits: 0 },
+            12 => Reservation::SettleEstimate { hits: 3 * number },
+            _ => Reservation::ReleaseEstimates {
+                hits: if life_ms % 3 == 0 { 1 } else { hits },
+                count: u64::from(life_ms % 4),
+            },
+        }
     });
     prop_oneof![1 => Just(None), 2 => step.prop_map(Some)]
 }

@@ -59,6 +59,16 @@ impl DomainClient {
         self.send(request).await.remaining
     }
 
+    /// Returns the remaining hits of a limit of requests with an `estimate`, of which a peek would settle one.
+    pub async fn remaining_unsettled(&mut self, descriptors: &[&str]) -> Vec<u32> {
+        let mut request = request(self.domain, descriptors, 0);
+        for descriptor in &mut request.descriptors {
+            descriptor.hits_addend = Some(UInt64Value { value: 0 });
+            descriptor.is_negative_hits = true;
+        }
+        self.send(request).await.remaining
+    }
+
     /// Charges this many hits like Envoy after a response: each descriptor sets them.
     pub async fn debit(&mut self, descriptors: &[&str], hits: u64) -> Reply {
         let mut request = request(self.domain, descriptors, 0);

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::report::{
-    AdjustReport, AmountReport, BonusReport, EstimateReport, LimitReport, PressedReport, Report,
-    RuleReport, SaidReport, ScheduleReport,
+    AdjustReport, AmountReport, BonusReport, LimitReport, PressedReport, Report, RuleReport,
+    SaidReport, ScheduleReport,
 };
 
 /// Width of the column of names.
@@ -142,7 +142,10 @@ impl LimitReport {
     fn reservation_line(&self) -> Option<Line> {
         let reservation = self.reservation.as_ref()?;
         if let Some(estimate) = &self.estimate {
-            return Some(("estimate", estimate_text(estimate, reservation.action)));
+            return Some((
+                "estimate",
+                estimate.text(reservation.action, &duration(estimate.for_ms)),
+            ));
         }
         let text = match (reservation.action, reservation.for_ms) {
             ("hold", Some(ms)) => format!("holds the hits for {}", duration(ms.into())),
@@ -316,21 +319,6 @@ fn bonus_text(bonus: &BonusReport) -> String {
 }
 
 /// The active schedule, and the next one.
-/// What a request does with the estimates of a limit.
-fn estimate_text(estimate: &EstimateReport, action: &str) -> String {
-    let (hits, lasts) = (estimate.hits, duration(estimate.for_ms));
-    match (action, estimate.held) {
-        ("estimate", held) => {
-            format!("holds {held} hits until a debit settles them, or for {lasts}")
-        }
-        ("settle_estimate", _) => format!("a debit: settles the oldest estimate of {hits} hits"),
-        _ => format!(
-            "none: it is no {} that holds {hits} hits for {lasts}, and no debit",
-            estimate.at
-        ),
-    }
-}
-
 fn schedule_text(schedule: &ScheduleReport) -> String {
     let now = match &schedule.during {
         Some(during) => format!("{during}, otherwise {}", schedule.otherwise),

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::engine::{AmountSource, ExplainedDescriptor, ExplainedLimit, Explanation};
 use crate::limit::{Grace, Limit, Thresholds, Timetable};
-use crate::policy::{Adjust, Capacity, Estimate, Lease, Mode, Wait};
+use crate::policy::{Adjust, Capacity, Lease, Mode, Wait};
 use crate::store::Reservation;
 
 use super::at::stamp;
 use super::build::{Setting, count, rule};
+use super::estimate::EstimateReport;
 use super::report::{
-    AdjustReport, AmountReport, BonusReport, EdgeReport, EstimateReport, GraceReport,
-    IdempotencyReport, LimitReport, OpenReport, PeriodReport, PressedReport, RecurrenceReport,
-    ReservationReport, SaidReport, ScheduleReport, ThresholdReport, TierReport, WaitReport,
+    AdjustReport, AmountReport, BonusReport, EdgeReport, GraceReport, IdempotencyReport,
+    LimitReport, OpenReport, PeriodReport, PressedReport, RecurrenceReport, ReservationReport,
+    SaidReport, ScheduleReport, ThresholdReport, TierReport, WaitReport,
 };
 
 /// Where a limit is said, if its rule has an overlay.
@@ -112,9 +113,7 @@ impl Setting<'_> {
                 retries: mark.retries_max,
             }),
             reservation: charge.reservation.as_deref().map(reservation),
-            estimate: limit
-                .estimate
-                .map(|own| estimate(own, charge.reservation.as_deref().copied())),
+            estimate: limit.estimate.as_ref().map(|own| EstimateReport::new(own, charge)),
             lease: lease(charge.lease),
             adjust: limit.adjust.as_deref().map(adjust),
         }
@@ -220,18 +219,12 @@ fn reservation(step: &Reservation) -> ReservationReport {
             "count"
         }
         Reservation::Estimate { .. } => "estimate",
-        Reservation::SettleEstimate => "settle_estimate",
+        Reservation::SettleEstimate { .. } => "settle_estimate",
         Reservation::Hold { .. } => "hold",
         Reservation::Settle { .. } => "settle",
         Reservation::Extend { .. } => "extend",
     };
     ReservationReport { action, for_ms: Some(step.life_ms()).filter(|ms| *ms != 0) }
-}
-
-fn estimate(estimate: Estimate, step: Option<Reservation>) -> EstimateReport {
-    let for_ms = u64::try_from(estimate.life.as_millis()).unwrap_or(u64::MAX);
-    let held = step.map_or(0, Reservation::estimated);
-    EstimateReport { hits: estimate.hits, held, for_ms, at: estimate.at.name() }
 }
 
 fn grace(grace: &Grace) -> GraceReport {

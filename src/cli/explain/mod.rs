@@ -3,6 +3,7 @@
 mod at;
 mod build;
 mod entries;
+mod estimate;
 mod limit_text;
 mod limits;
 mod report;

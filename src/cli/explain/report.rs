@@ -5,6 +5,7 @@
 use serde::{Serialize, Serializer};
 
 use super::entries::shown;
+use super::estimate::EstimateReport;
 
 /// The request, and the limits that apply to it.
 #[derive(Debug, Serialize)]
@@ -244,15 +245,6 @@ pub struct GraceReport {
 pub struct ThresholdReport {
     pub percent: u16,
     pub hits: u64,
-}
-
-/// What requests hold until their cost is debited, which of them do, and what this one holds.
-#[derive(Debug, Serialize)]
-pub struct EstimateReport {
-    pub hits: u64,
-    pub held: u64,
-    pub for_ms: u64,
-    pub at: &'static str,
 }
 
 #[derive(Debug, Serialize)]

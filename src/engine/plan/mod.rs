@@ -88,7 +88,7 @@ impl<'p> Plan<'p> {
         }
         parts::number(&mut plan, request);
         reservations::reserve(&mut plan, question);
-        estimates::estimate(&mut plan, all_named);
+        estimates::estimate(&mut plan, request);
         if domain.has_retries() {
             retries::mark(&mut plan, question);
         }

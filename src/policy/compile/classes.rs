@@ -1,6 +1,6 @@
 //! Compiles `caller`, `tiers` and `qualifiers` of a file.
 
-use super::{abuse, idempotency, reservation};
+use super::{abuse, estimate, idempotency, reservation};
 use crate::policy::model::{Classes, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN, Priority};
 use crate::policy::schema::{CallerFile, PolicyFile, PriorityFile};
 use crate::policy::yaml::{Reader, Spanned, nearest};
@@ -33,17 +33,23 @@ impl Classes {
         let own = [&classes.tier_key, &classes.priority.key];
         let own: Vec<Box<str>> = own.into_iter().flatten().cloned().collect();
         let keys = idempotency::keys(file);
-        for key in keys.iter().filter(|key| own.iter().any(|own| **own == *key.value)) {
-            let message = format!(
-                "`{}` is the key of the tier or priority and can't hold an idempotency key too",
-                key.value
-            );
+        let estimates = estimate::keys(file);
+        let taken = |key: &Spanned<String>| own.iter().any(|own| **own == *key.value);
+        let idempotency = keys.iter().map(|key| (key, "hold an idempotency key"));
+        let stated = estimates.iter().map(|key| (key, "state an estimate"));
+        for (key, use_) in idempotency.chain(stated).filter(|(key, _)| taken(key)) {
+            let message =
+                format!("`{}` is the key of the tier or priority and can't {use_} too", key.value);
             reader.error(key.span.clone(), message);
         }
         classes.qualifiers.extend(own);
         let mut keys: Vec<Box<str>> =
             keys.into_iter().map(|key| key.value.as_str().into()).collect();
         keys.dedup();
+        let mut estimates: Vec<Box<str>> =
+            estimates.into_iter().map(|key| key.value.as_str().into()).collect();
+        estimates.dedup();
+        classes.qualifiers.extend(estimates);
         classes.qualifiers.extend(keys);
         classes.qualifiers.extend(reservation::keys(file).into_iter().map(Box::from));
         classes.qualifiers.extend(abuse::qualifiers(file).into_iter().map(Box::from));

@@ -122,7 +122,7 @@ impl Defaults {
             overdraft: if strict { Overdraft::None } else { self.overdraft },
             wait: self.wait,
             lease: self.lease,
-            estimate: self.estimate,
+            estimate: self.estimate.clone(),
             idempotency: self.idempotency.clone(),
         }
     }

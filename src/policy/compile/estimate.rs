@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::enforcement::Enforcement;
 use super::rate::parse_length_ms;
 use crate::limit::Limit;
-use crate::policy::model::{Estimate, TierLimit};
-use crate::policy::schema::EstimateFile;
-use crate::policy::yaml::Reader;
+use crate::policy::model::{Estimate, StatedEstimate, TierLimit};
+use crate::policy::schema::{EstimateFile, PolicyFile, RuleFile};
+use crate::policy::yaml::{Reader, Spanned};
 
 /// How long an estimate is held if nothing says it.
 const LIFE_DEFAULT: Duration = Duration::from_secs(300);
@@ -41,10 +41,36 @@ impl Estimate {
                 None
             }
         });
+        let stated = Self::stated(reader, file);
         let hits = file.0.hits.as_ref()?.value;
         let life = life_ms.map_or(LIFE_DEFAULT, Duration::from_millis);
         let at = file.0.at.as_ref().map(|said| said.value.into()).unwrap_or_default();
-        (hits != 0).then_some(Self { hits, life, at })
+        (hits != 0 || stated.is_some()).then_some(Self { hits, stated, life, at })
+    }
+
+    /// The entry that states the hits, with its bound.
+    fn stated(reader: &mut Reader<'_>, file: &EstimateFile) -> Option<StatedEstimate> {
+        let (key, max) = match (&file.0.key, &file.0.max) {
+            (None, None) => return None,
+            (Some(key), Some(max)) => (key, max),
+            (Some(key), None) => {
+                let message = "an estimate with a `key` needs a `max`: the most that is held, whatever a request states";
+                reader.error(key.span.clone(), message);
+                return None;
+            }
+            (None, Some(max)) => {
+                reader.error(max.span.clone(), "`max` has no effect without `key`");
+                return None;
+            }
+        };
+        if key.value.is_empty() {
+            reader.error(key.span.clone(), "the key of an entry is empty");
+        }
+        if let Some(hits) = file.0.hits.as_ref().filter(|hits| max.value < hits.value) {
+            let message = format!("`hits` must be at most `max`: {} of {}", hits.value, max.value);
+            reader.error(hits.span.clone(), message);
+        }
+        Some(StatedEstimate { key: key.value.as_str().into(), max: max.value })
     }
 
     /// The estimate of a limit: what it says itself, or else the default of its file, if that is less than the limit and the
@@ -52,7 +78,7 @@ impl Estimate {
     pub(super) fn of_limit(
         reader: &mut Reader<'_>,
         said: Option<&EstimateFile>,
-        default: Option<Self>,
+        default: Option<&Self>,
         of: Estimated<'_>,
     ) -> Option<Self> {
         let tiers = of.by_tier.iter().filter_map(|limit| match limit {
@@ -61,20 +87,36 @@ impl Estimate {
         });
         let least = if of.by_tier.is_empty() { Some(of.limit.capacity()) } else { tiers.min() };
         let Some(file) = said else {
-            let fits = |estimate: &Self| least.is_none_or(|least| estimate.hits < least);
-            return default.filter(|estimate| of.problem().is_none() && fits(estimate));
+            let fits = |estimate: &Self| least.is_none_or(|least| estimate.most() < least);
+            return default.filter(|estimate| of.problem().is_none() && fits(estimate)).cloned();
         };
         let estimate = Self::compile(reader, file)?;
         let span = file.0.span.clone();
         if let Some(problem) = of.problem() {
             reader.error(span, problem);
-        } else if let Some(least) = least.filter(|least| *least <= estimate.hits) {
+        } else if let Some(least) = least.filter(|least| *least <= estimate.most()) {
             let message =
-                format!("an estimate must be less than its limit: {} of {least}", estimate.hits);
+                format!("an estimate must be less than its limit: {} of {least}", estimate.most());
             reader.error(span, message);
         }
         Some(estimate)
     }
+}
+
+/// The keys of entries that state estimates.
+pub fn keys(file: &PolicyFile) -> Vec<&Spanned<String>> {
+    let default = file.defaults.as_ref().and_then(|defaults| defaults.estimate.as_ref());
+    let mut said: Vec<&EstimateFile> = default.into_iter().collect();
+    let mut rules: Vec<&RuleFile> = file.descriptors.iter().flatten().collect();
+    while let Some(rule) = rules.pop() {
+        let limits = rule.limits.iter().flat_map(|limits| &limits.value);
+        said.extend(limits.filter_map(|limit| limit.map.estimate.as_ref()));
+        rules.extend(rule.descriptors.iter().flatten());
+    }
+    let mut keys: Vec<&Spanned<String>> =
+        said.into_iter().filter_map(|said| said.0.key.as_ref()).collect();
+    keys.sort_unstable_by(|one, other| one.value.cmp(&other.value));
+    keys
 }
 
 impl Estimated<'_> {

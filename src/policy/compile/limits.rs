@@ -225,7 +225,7 @@ impl RuleLimits<'_> {
         let has_reservations =
             self.file.reservation.is_some() || self.defaults.reservations.is_some();
         let of = Estimated { limit, by_tier, enforcement, is_partial, has_reservations };
-        Estimate::of_limit(reader, map.estimate.as_ref(), self.defaults.estimate, of)
+        Estimate::of_limit(reader, map.estimate.as_ref(), self.defaults.estimate.as_ref(), of)
     }
 
     fn partial(

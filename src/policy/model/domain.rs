@@ -128,10 +128,11 @@ impl Domain {
         (amount, window): (u64, Window),
         (index, name): (usize, &Arc<LimitName>),
     ) -> RuleLimit {
-        let Brought { mode, strict, enforced, on_outage, overdraft, wait, lease, estimate, .. } =
+        let Brought { mode, strict, enforced, on_outage, overdraft, wait, lease, .. } =
             self.brought;
         let limit = Limit::new(amount, self.brought.algorithm(amount, window));
-        let estimate = estimate.filter(|one| !strict && one.hits < limit.capacity());
+        let estimate = self.brought.estimate.as_ref();
+        let estimate = estimate.filter(|one| !strict && one.most() < limit.capacity()).cloned();
         let limit = limit.named(Arc::clone(name));
         RuleLimit {
             index,

@@ -52,7 +52,7 @@ pub use classes::{
 };
 pub use cost::{Cost, CostLine};
 pub use domain::{Domain, Path, Walk};
-pub use estimate::{Estimate, EstimateAt};
+pub use estimate::{Estimate, EstimateAt, StatedEstimate};
 pub use idempotency::Idempotency;
 pub use key::{Key, KeyEntry, RetryId};
 pub use lease::{LEASED_AMOUNT_MIN, Lease};

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::limit::{Algorithm, Condition, Limit, Overdraft};
 use crate::policy::model::{
-    Adjust, Classes, Cost, CostLine, Estimate, Lease, RuleLimit, TierLimit,
+    Adjust, Classes, Cost, CostLine, Estimate, Lease, RuleLimit, StatedEstimate, TierLimit,
 };
 
 /// A limit as JSON, with all its settings.
@@ -55,9 +55,12 @@ fn describe_charging(limit: &RuleLimit, map: &mut Map<String, Value>) {
     if limit.limit.overdraft() != Overdraft::None {
         map.insert("overdraft".to_owned(), limit.limit.overdraft().to_string().into());
     }
-    if let Some(Estimate { hits, life, at }) = limit.estimate {
+    if let Some(Estimate { hits, stated, life, at }) = &limit.estimate {
         let for_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        let estimate = json!({ "hits": hits, "for_ms": for_ms, "at": at.name() });
+        let mut estimate = json!({ "hits": hits, "for_ms": for_ms, "at": at.name() });
+        if let Some(StatedEstimate { key, max }) = stated {
+            (estimate["key"], estimate["max"]) = ((**key).into(), (*max).into());
+        }
         map.insert("estimate".to_owned(), estimate);
     }
     if limit.partial {

@@ -23,6 +23,10 @@ map! {
     hits: Spanned<u64> = number::<AMOUNT_MAX>;
     /// How long they are held if no debit settles them, such as 1m; 5m if absent.
     r#for: Spanned<String> = text;
+    /// The key of the entry with which a request states the hits that it will probably cost, such as max_tokens.
+    key: Spanned<String> = text;
+    /// The most that are held for a request with that entry.
+    max: Spanned<u64> = number::<AMOUNT_MAX>;
     /// Which requests hold them; request if absent.
     at: Spanned<EstimateAtFile> = word;
 }

@@ -42,7 +42,7 @@ impl Charge {
                 matches!(self.hits, Hits::GiveBack(_))
             }
             Reservation::Estimate { hits, .. } => 0 < hits && matches!(self.hits, Hits::Spend(_)),
-            Reservation::SettleEstimate => matches!(self.hits, Hits::Spend(1..)),
+            Reservation::SettleEstimate { .. } => matches!(self.hits, Hits::Spend(_)),
             Reservation::Count | Reservation::Settle { .. } => true,
         };
         Some(if makes { step } else { Reservation::Count })
@@ -59,8 +59,8 @@ impl Charge {
             || self.only_estimates()
     }
 
-    /// Whether it makes or releases an estimate, and nothing besides.
-    pub(super) fn only_estimates(&self) -> bool {
+    /// Whether it makes, settles or releases estimates, and nothing besides.
+    pub(in crate::store) fn only_estimates(&self) -> bool {
         self.hits.amount() == 0 && self.step().is_some_and(Reservation::is_of_estimate)
     }
 }
@@ -81,9 +81,9 @@ impl Decider<'_> {
             return Vec::new();
         }
         match charge.step() {
-            Some(Reservation::SettleEstimate) => {
+            Some(Reservation::SettleEstimate { hits }) => {
                 let mut others = holdings.clone();
-                others.end_oldest_estimate();
+                others.end_oldest_estimates(hits);
                 others.steps(None).collect()
             }
             Some(Reservation::Settle { id }) => holdings.steps(Some(id)).collect(),
@@ -119,9 +119,13 @@ impl Decider<'_> {
         match charge.step() {
             Some(Reservation::Settle { .. }) => self.own(charge).is_some(),
             Some(Reservation::Extend { .. } | Reservation::Release { .. }) => true,
-            Some(Reservation::SettleEstimate) => self.holdings(charge).oldest_estimate().is_some(),
-            Some(Reservation::ReleaseEstimates { .. }) => true,
-            Some(Reservation::Count | Reservation::Hold { .. } | Reservation::Estimate { .. })
+            Some(Reservation::SettleEstimate { .. }) => !self.holdings(charge).is_empty(),
+            Some(
+                Reservation::Count
+                | Reservation::Hold { .. }
+                | Reservation::Estimate { .. }
+                | Reservation::ReleaseEstimates { .. },
+            )
             | None => false,
         }
     }
@@ -177,21 +181,21 @@ impl Decider<'_> {
         }
     }
 
-    /// Makes an estimate, or ends some. `begin_estimate` and `end_estimates` in Lua mirror this.
+    /// Makes an estimate, or ends some. `begin_estimate`, `end_oldest` and `end_youngest` in Lua mirror this.
     fn estimate(&mut self, index: usize, step: Reservation) {
         let charge = &self.batch.charges[index];
         let now_ms = self.now.as_ms();
         let holdings = self.records[charge.key_index].holdings_mut(charge.limit.tag());
         match step {
-            Reservation::Estimate { hits, life_ms } => {
+            Reservation::Estimate { hits, each, life_ms } => {
                 let life_ms = u64::from(life_ms);
                 let slot_ms = (life_ms / ESTIMATE_SLOTS).max(1);
                 let until_ms = (now_ms + life_ms).div_ceil(slot_ms) * slot_ms;
-                holdings.add_estimate(hits, until_ms);
+                holdings.add_estimates((hits, each), until_ms);
             }
-            Reservation::SettleEstimate => holdings.end_oldest_estimate(),
+            Reservation::SettleEstimate { hits } => holdings.end_oldest_estimates(hits),
             Reservation::ReleaseEstimates { hits, count } => {
-                holdings.end_youngest_estimates(hits, count.into());
+                holdings.end_youngest_estimates(hits, count);
             }
             _ => {}
         }

@@ -3,9 +3,10 @@
 --
 -- A charge for which reservations count as used says in SPECIAL what it does with them: nothing
 -- besides; hold its hits instead of spending them; settle what is held, extend it or release it; or settle all of it; hold more
--- than its hits as an estimate, settle the oldest of those, or release some. All but the first, and the one that settles an
--- estimate, go on after everything else but a schedule as RESERVED: for how long, and the id of the reservation; of an estimate
--- its hits in place of the id, and where some are released how many.
+-- than its hits as estimates, settle the oldest of those, or release some. All but the first go on after everything else but
+-- a schedule as RESERVED: for how long, and the id of the reservation; of estimates the hits of each in place of the id, then as
+-- ONE those of all; where some are settled, how many hits (0: the oldest estimate) in place of the time, and where some are
+-- released, how many estimates.
 -- An entry named `@`, tag holds as ONE the sum, and as HELD each reservation, the first to lapse first: until when, how many
 -- hits, and its id. Estimates of the same hits that lapse together are one of them, with the hits of each as its id.
 
@@ -21,6 +22,8 @@ do
   local RESERVED = '<I7c8'
   local HELD = '<I7I7c8'
   local HELD_LEN = 22
+  -- ONE and HELD.
+  local FIRST_HELD = '<I7I7I7c8'
   local HELD_NAME = '@'
 
   -- As in pack.rs.
@@ -67,17 +70,13 @@ do
 
   -- Reads what a charge does with estimates; returns where it ends.
   local function read_estimate(held, bytes, at)
-    if held.step == SETTLE_ESTIMATE then
-      local body = held.entry.body
-      if body ~= '' then
-        local _, hits, id = unpack(HELD, body, ONE_LEN + 1)
-        held.own = each_of(id, hits)
-      end
-      return at
-    end
     held.life, held.id, at = unpack(RESERVED, bytes, at)
-    held.each = unpack(ONE, held.id)
-    if held.step == ESTIMATE then held.estimated = held.each end
+    if held.step == ESTIMATE then held.estimated, at = unpack(ONE, bytes, at) end
+    local body = held.entry.body
+    if held.step == SETTLE_ESTIMATE and body ~= '' then
+      local sum, _, hits, id = unpack(FIRST_HELD, body)
+      held.own = held.life == 0 and each_of(id, hits) or min(held.life, sum)
+    end
     return at
   end
 
@@ -88,7 +87,7 @@ do
     local entry = entry_of(one.record, HELD_NAME .. one.entry.tag)
     if (#entry.body - ONE_LEN) % HELD_LEN ~= 0 then entry.body = '' end
     lapse(entry)
-    local held = { step = step, entry = entry, life = 0, id = '', own = false, ends = 0, settled = 0, each = 0, estimated = 0 }
+    local held = { step = step, entry = entry, life = 0, id = '', own = false, ends = 0, settled = 0, estimated = 0 }
     if step == SETTLE_ALL then held.step, step = SETTLE, SETTLE end
     special.held = held
     if ESTIMATE <= step then return read_estimate(held, bytes, at) end
@@ -176,7 +175,7 @@ do
   function reservations.fit(held)
     local step = held.step
     local settles = step == SETTLE or step == SETTLE_ESTIMATE
-    return settles and held.own or step == EXTEND or step == RELEASE or step == RELEASE_ESTIMATES
+    return settles and held.own or step == EXTEND or step == RELEASE
   end
 
   -- Ends what a reservation holds.
@@ -205,7 +204,7 @@ do
     one.record.written = true
   end
 
-  -- Holds an estimate. Mirrors Holdings::add_estimate.
+  -- Holds estimates. Mirrors Holdings::add_estimates.
   local function begin_estimate(held)
     local slot = max(floor(held.life / ESTIMATE_SLOTS), 1)
     local ends = ceil((now + held.life) / slot) * slot
@@ -213,13 +212,27 @@ do
     for at = ONE_LEN + 1, #body, HELD_LEN do
       local known_ends, hits, id = unpack(HELD, body, at)
       if known_ends == ends and id == held.id then
-        local sum = unpack(ONE, body) + held.each
-        held.entry.body = pack(ONE, sum) .. body:sub(ONE_LEN + 1, at - 1) .. pack(HELD, ends, hits + held.each, id)
+        local sum = unpack(ONE, body) + held.estimated
+        held.entry.body = pack(ONE, sum) .. body:sub(ONE_LEN + 1, at - 1) .. pack(HELD, ends, hits + held.estimated, id)
           .. body:sub(at + HELD_LEN)
         return
       end
     end
-    begin_held(held, held.each, ends)
+    begin_held(held, held.estimated, ends)
+  end
+
+  -- Ends what a settlement of estimates has found, the first to lapse first. Mirrors Holdings::end_oldest_estimates.
+  local function end_oldest(held)
+    local body, left, at = held.entry.body, held.own, ONE_LEN + 1
+    local sum, rest = unpack(ONE, body) - left, ''
+    while 0 < left and at <= #body do
+      local ends, hits, id = unpack(HELD, body, at)
+      local ended = min(hits, left)
+      if ended < hits then rest = pack(HELD, ends, hits - ended, id) end
+      left, at = left - ended, at + HELD_LEN
+    end
+    rest = rest .. body:sub(at)
+    held.entry.body = rest ~= '' and pack(ONE, sum) .. rest or ''
   end
 
   -- Ends so many of the estimates at a place, and returns how many there were. Mirrors Holdings::reduce.
@@ -252,7 +265,7 @@ do
     elseif held.step == RELEASE_ESTIMATES then
       end_youngest(held)
     elseif held.own then
-      reduce(held, ONE_LEN + 1, 1)
+      end_oldest(held)
     end
     held.own = false
     keep_held(one)

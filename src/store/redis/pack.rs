@@ -121,7 +121,7 @@ fn pack_schedule(bytes: &mut Vec<u8>, charge: &Charge, estimate: Timestamp) {
 /// right (`<I7I7B`, `<I2` for each threshold, and `<I7`
 /// after each bonus), and `<I7c8`, `<I2I2I4c8` or `<I7` if it is made once; then `<I2B`
 /// and `I7`s for each gauge that presses, then `<I7I7Bc0` for each bonus, with how it recurs, and at the end its thresholds, its
-/// grace, and `<I7c8` for a reservation.
+/// grace, and `<I7c8` for a reservation, and `<I7` for an estimate.
 fn pack_special(
     bytes: &mut Vec<u8>,
     (charge, limit): (&Charge, &Limit),
@@ -178,16 +178,21 @@ fn pack_special(
         push_long(bytes, first);
         bytes.extend(second.to_le_bytes());
     }
+    if let Some(Reservation::Estimate { hits, .. }) = step {
+        push_long(bytes, hits.min(AMOUNT_MAX));
+    }
 }
 
-/// For how many milliseconds it holds hits, or how many estimates it releases; and the id of its reservation, or the hits of an
-/// estimate.
+/// For how many milliseconds it holds hits, how many of them it settles, or how many estimates it releases; and the id of its
+/// reservation, or the hits of an estimate.
 fn reserved(step: Reservation) -> Option<[u64; 2]> {
     let life_ms = step.life_ms().into();
     match step {
-        Reservation::SettleEstimate => None,
-        Reservation::Estimate { hits, .. } => Some([life_ms, hits.min(AMOUNT_MAX)]),
-        Reservation::ReleaseEstimates { hits, count } => Some([count.into(), hits.min(AMOUNT_MAX)]),
+        Reservation::SettleEstimate { hits } => Some([hits.min(AMOUNT_MAX), 0]),
+        Reservation::Estimate { each, .. } => Some([life_ms, each.min(AMOUNT_MAX)]),
+        Reservation::ReleaseEstimates { hits, count } => {
+            Some([count.min(AMOUNT_MAX), hits.min(AMOUNT_MAX)])
+        }
         step => Some([life_ms, step.id()?]),
     }
 }
@@ -263,7 +268,7 @@ fn step_code(step: Reservation, hits: Hits) -> u8 {
         Reservation::Extend { .. } => 4,
         Reservation::Release { .. } => 5,
         Reservation::Estimate { .. } => 7,
-        Reservation::SettleEstimate => 8,
+        Reservation::SettleEstimate { .. } => 8,
         Reservation::ReleaseEstimates { .. } => 9,
     }
 }
