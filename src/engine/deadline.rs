@@ -18,13 +18,21 @@ pub struct DeadlineBudget {
     is_exhausted: AtomicBool,
     /// None: the store's deadline.
     deadline: Option<Duration>,
+    /// The most, whatever the deadline is; None: the deadline alone.
+    most: Option<Duration>,
 }
 
 impl DeadlineBudget {
+    /// The budget of a request that waits for the store for so long at most; None: for the store's deadline.
+    pub fn at_most(most: Option<Duration>) -> Self {
+        Self { most, ..Self::default() }
+    }
+
     /// A new budget, after a wait that was not for the store.
     pub fn renewed(&self) -> Self {
         let is_exhausted = AtomicBool::new(self.is_exhausted());
-        Self { spent_ns: AtomicU64::new(0), is_exhausted, deadline: self.deadline }
+        let (deadline, most) = (self.deadline, self.most);
+        Self { spent_ns: AtomicU64::new(0), is_exhausted, deadline, most }
     }
 
     /// The budget of what a person asks.
@@ -34,7 +42,7 @@ impl DeadlineBudget {
 
     /// The waits so far, and the deadline.
     pub fn wait(&self) -> StoreWait {
-        StoreWait { waited: self.spent(), deadline: self.deadline }
+        StoreWait { waited: self.spent(), deadline: self.deadline, most: self.most }
     }
 
     /// Stops further questions: the store did not answer one on which the others depend.

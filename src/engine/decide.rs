@@ -79,7 +79,8 @@ impl Decider {
             let code = if snapshot.policies.is_pending() { Code::Unavailable } else { Code::Ok };
             return Verdict::without_policy(request, now.timestamp(), code);
         };
-        let (modes, budget) = (self.settings.modes, &DeadlineBudget::default());
+        let budget = &DeadlineBudget::at_most(request.store_wait_max());
+        let modes = self.settings.modes;
         let mut lineage = self.lineage(domain, request, budget).await;
         let mut rankings = Vec::new();
         if provider_choice::is_open(domain, request) {

@@ -23,6 +23,7 @@ pub struct Request<'a> {
     last_tier: Option<&'a str>,
     is_counted_later: bool,
     address: Option<IpAddr>,
+    store_wait_max: Option<Duration>,
 }
 
 /// Whether a request gets what is left of its limits if that is less than it asks for.
@@ -133,7 +134,18 @@ impl<'a> Request<'a> {
             last_tier: None,
             is_counted_later: false,
             address: None,
+            store_wait_max: None,
         })
+    }
+
+    /// The same request, which waits for the store for so long at most; None: for the store's deadline.
+    pub fn waits_at_most(self, store_wait_max: Option<Duration>) -> Self {
+        Self { store_wait_max, ..self }
+    }
+
+    /// The most that it waits for the store.
+    pub fn store_wait_max(&self) -> Option<Duration> {
+        self.store_wait_max
     }
 
     /// The same request, which takes its hits so.

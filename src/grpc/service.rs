@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use http::Request;
@@ -18,7 +19,7 @@ use tonic::{Response, Status};
 
 use super::body_reader::{BodyReader, MESSAGE_LEN_MAX};
 use super::codec::Codec;
-use super::{repair, request, response};
+use super::{repair, request, response, timeout};
 use crate::answer::render;
 use crate::engine::Engine;
 use crate::observe::traces::{Span, TraceHeaders, Traces};
@@ -71,7 +72,9 @@ impl Method {
         request: &tonic::Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
         let span = self.span(request.metadata());
-        Ok(Response::new(answer(&self.engine, request.get_ref(), span).await?))
+        let store_wait_max = timeout::store_wait_max(request.metadata());
+        let message = (request.get_ref(), store_wait_max);
+        Ok(Response::new(answer(&self.engine, message, span).await?))
     }
 
     fn span(&self, metadata: &MetadataMap) -> Option<Span> {
@@ -89,16 +92,17 @@ impl Method {
 pub async fn answer_bytes(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Status> {
     let (message, _) =
         repair::decode(bytes).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    Ok(answer(engine, &message, None).await?.encode_to_vec())
+    Ok(answer(engine, (&message, None), None).await?.encode_to_vec())
 }
 
 async fn answer(
     engine: &Engine,
-    message: &RateLimitRequest,
+    (message, store_wait_max): (&RateLimitRequest, Option<Duration>),
     span: Option<Span>,
 ) -> Result<RateLimitResponse, Status> {
     let request =
         request::read(message).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let request = request.waits_at_most(store_wait_max);
     let snapshot = engine.snapshot();
     let verdict = engine.check(&snapshot, &request).await;
     if let Some(span) = span {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::HeaderMap;
 use tokio::time::timeout;
+use tonic::metadata::MetadataMap;
 
 /// The header with the client's timeout.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -14,12 +15,24 @@ const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// After this time, a call does not wait for a store: the default deadline of the store is a tenth of it.
 const LINGERING: Duration = Duration::from_millis(100);
 
+/// The part of its timeout, in quarters, that a call may wait for the store: of Envoy's 20ms, 15ms.
+const STORE_WAIT_SHARE: (u32, u32) = (3, 4);
+
 /// Maximum number of digits of the number in it.
 const DIGITS_MAX: usize = 8;
 
 /// The client's timeout, if the header has one: a number and its unit.
 pub fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
+    parse(headers.get(GRPC_TIMEOUT)?.to_str().ok()?)
+}
+
+/// The most that a call waits for the store: so that its client still gets the answer of `on_outage`. None without a timeout.
+pub fn store_wait_max(metadata: &MetadataMap) -> Option<Duration> {
+    let timeout = parse(metadata.get(GRPC_TIMEOUT)?.to_str().ok()?)?;
+    Some(timeout / STORE_WAIT_SHARE.1 * STORE_WAIT_SHARE.0)
+}
+
+fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let is_number = (1..=DIGITS_MAX).contains(&digits.len());
     let number: u64 = digits.parse().ok().filter(|_| is_number)?;
@@ -80,6 +93,14 @@ mod tests {
             check(text, None);
         }
         assert_eq!(client_timeout(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_call_waits_for_the_store_until_its_client_can_still_get_an_answer() {
+        let mut metadata = MetadataMap::new();
+        assert_eq!(store_wait_max(&metadata), None);
+        metadata.insert(GRPC_TIMEOUT, "20m".parse().unwrap());
+        assert_eq!(store_wait_max(&metadata), Some(Duration::from_millis(15)));
     }
 
     #[tokio::test(start_paused = true)]

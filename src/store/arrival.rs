@@ -10,6 +10,8 @@ pub struct StoreWait {
     pub waited: Duration,
     /// The limit of all its waits; None: the store's deadline.
     pub deadline: Option<Duration>,
+    /// The most that all its waits may take, whatever the deadline is; None: the deadline alone.
+    pub most: Option<Duration>,
 }
 
 impl StoreWait {
@@ -18,12 +20,12 @@ impl StoreWait {
 
     /// The first wait of what a person asks.
     pub const fn patient() -> Self {
-        Self { waited: Duration::ZERO, deadline: Some(Self::PATIENT) }
+        Self { waited: Duration::ZERO, deadline: Some(Self::PATIENT), most: None }
     }
 
     /// The limit of all waits, at a store with this deadline.
     pub fn deadline(self, of_store: Duration) -> Duration {
-        self.deadline.unwrap_or(of_store)
+        self.deadline.unwrap_or(of_store).min(self.most.unwrap_or(Duration::MAX))
     }
 }
 
@@ -49,5 +51,24 @@ impl Arrival {
     /// Its total wait.
     pub fn wait(&self) -> StoreWait {
         StoreWait { waited: self.before.waited + self.stopwatch.elapsed(), ..self.before }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_wait_is_longer_than_the_client_waits() {
+        let most = |ms| Some(Duration::from_millis(ms));
+        let of_store = Duration::from_millis(10);
+        let check = |most, deadline, expected_ms| {
+            let wait = StoreWait { most, deadline, ..StoreWait::default() };
+            assert_eq!(wait.deadline(of_store), Duration::from_millis(expected_ms));
+        };
+        check(None, None, 10);
+        check(most(15), None, 10);
+        check(most(7), None, 7);
+        check(most(7), Some(StoreWait::PATIENT), 7);
     }
 }

@@ -1,5 +1,7 @@
 //! Redis stalls and continues: it does not charge requests that `on_outage` has answered meanwhile.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use tonic::Code;
 
@@ -186,4 +188,27 @@ async fn the_api_answers_over_a_pause_of_redis_that_is_too_long_for_envoy() {
         (&false.into(), &9.into()),
         "{quota}"
     );
+}
+
+/// However long the store may take, the answer of `on_outage` comes before Envoy gives up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_outage_answers_within_the_timeout_of_the_client() {
+    let Some(server) = Server::start(&[]) else { return };
+    let flags = ["--redis-url", &server.url(), "--store-deadline", "10m"];
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+    wait_for(&tollgate, "tollgate_store_up", |up| up == 1).await;
+    let mut client = DomainClient::new(&tollgate, "d").await;
+    assert!(client.ask(&["allow=a"], 1).await.passed);
+    server.signal("STOP");
+    for (descriptor, expected) in [
+        ("allow=a", Ok(true)),
+        ("deny=a", Ok(false)),
+        ("error=a", Err(Code::Unavailable)),
+        ("local=a", Ok(true)),
+    ] {
+        let answer = client.ask_within(&[descriptor], 1, Duration::from_millis(1_500)).await;
+        let answer = answer.map(|answer| answer.passed).map_err(|status| status.code());
+        assert_eq!(answer, expected, "{descriptor}");
+    }
+    server.signal("CONT");
 }

@@ -1,5 +1,7 @@
 //! A short way to send gRPC requests to Tollgate and read the answers.
 
+use std::time::Duration;
+
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use envoy_types::pb::google::protobuf::value::Kind;
@@ -47,6 +49,19 @@ impl DomainClient {
             let none = Some(UInt64Value { value: 0 });
             request.descriptors.iter_mut().for_each(|one| one.hits_addend = none);
         }
+        let answer = self.client.should_rate_limit(request).await?;
+        Ok(Reply::new(&answer.into_inner()))
+    }
+
+    /// Requests this many hits as a client that waits for so long.
+    pub async fn ask_within(
+        &mut self,
+        descriptors: &[&str],
+        hits: u32,
+        timeout: Duration,
+    ) -> Result<Reply, Status> {
+        let mut request = tonic::Request::new(request(self.domain, descriptors, hits));
+        request.set_timeout(timeout);
         let answer = self.client.should_rate_limit(request).await?;
         Ok(Reply::new(&answer.into_inner()))
     }

@@ -286,6 +286,20 @@ mod tests {
         check(&[("USE_DOG_STATSD", "true"), ("DISABLE_STATS", "true")], &[]);
     }
 
+    /// The client's timeout says what is too long, as in the reference.
+    #[test]
+    fn a_busy_redis_is_not_an_outage() {
+        let deadline = |variables: &[(&str, &str)]| {
+            let variables = [&[("REDIS_URL", "/run/r.sock")], variables].concat();
+            let translation = translate(&environment(&variables));
+            let settings = translation.settings.into_iter().rev();
+            let mut said = settings.filter(|one| one.setting == "store_deadline");
+            said.next().map(|one| one.text)
+        };
+        assert_eq!(deadline(&[]).as_deref(), Some("1s"));
+        assert_eq!(deadline(&[("REDIS_TIMEOUT", "20ms")]).as_deref(), Some("20ms"));
+    }
+
     #[test]
     fn every_kind_of_redis_is_reached() {
         let tcp = ("REDIS_SOCKET_TYPE", "tcp");

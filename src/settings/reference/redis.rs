@@ -3,6 +3,10 @@
 use super::translator::Translator;
 use crate::settings::error::SettingsError;
 
+/// The timeout of Redis if nothing says it. The reference waits 10s, and its client's timeout says what is too long, as here:
+/// Envoy sends it with each call (`grpc/timeout.rs`). Clients without one wait no longer than probes of Kubernetes.
+const TIMEOUT: &str = "1s";
+
 /// The settings of the store.
 pub fn translate(translator: &mut Translator<'_>) {
     match translator.get("BACKEND_TYPE").unwrap_or("redis") {
@@ -15,6 +19,9 @@ pub fn translate(translator: &mut Translator<'_>) {
     }
     translator.copy_duration("REDIS_TIMEOUT", "store_deadline");
     let Some(url) = translator.get("REDIS_URL") else { return };
+    if translator.get("REDIS_TIMEOUT").is_none() {
+        translator.default("store_deadline", TIMEOUT);
+    }
     let has_tls = translator.is_on("REDIS_TLS");
     let scheme = match translator.get("REDIS_SOCKET_TYPE").unwrap_or("unix") {
         "unix" if !url.starts_with('/') && !url.contains("://") => {

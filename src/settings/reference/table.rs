@@ -220,7 +220,11 @@ pub const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
         &[],
         "on_outage of the policy answers while Redis is unavailable",
     ),
-    row("REDIS_TIMEOUT", &["store_deadline"], "10ms if absent, below the timeout of Envoy"),
+    row(
+        "REDIS_TIMEOUT",
+        &["store_deadline"],
+        "1s if absent, and at most three quarters of Envoy's timeout",
+    ),
     row("REDIS_POOL_ON_EMPTY_BEHAVIOR", &[], "all requests share one connection"),
     row("REDIS_STARTUP_INITIAL_INTERVAL", &[], STARTUP),
     row("REDIS_STARTUP_MAX_INTERVAL", &[], STARTUP),
