@@ -216,17 +216,23 @@ impl Charge {
 
     /// Whether nothing but how much of the capacity is open makes it special.
     pub fn is_simple(&self) -> bool {
-        self.ahead == 0
+        self.once.is_none()
+            && self.limit.scheduled().is_none()
+            && self.limit.thresholds().is_none()
+            && self.is_nearly_simple()
+    }
+
+    /// Whether nothing but that, its limit's schedule and thresholds, and an idempotency key makes it special.
+    pub fn is_nearly_simple(&self) -> bool {
+        matches!(self.once, None | Some(Once::Mark(_)))
+            && self.ahead == 0
             && self.part == 0
             && self.until.is_none()
             && self.amends.is_none()
-            && self.once.is_none()
             && self.reservation.is_none()
-            && self.limit.scheduled().is_none()
             && self.bonuses.is_empty()
             && self.alone().is_none()
             && self.limit.overdraft() == Overdraft::None
-            && self.limit.thresholds().is_none()
             && self.limit.grace().is_none()
             && self.refused == Refused::Free
     }

@@ -30,6 +30,7 @@ of_every_store! {
     a_promised_wait_sees_an_amount_that_falls
     more_than_the_amount_fits_when_the_schedule_has_it
     a_bucket_refills_at_the_rate_of_each_time
+    a_refusal_tells_what_a_bucket_owes_after_the_rates_of_each_time
     a_bucket_that_owes_is_not_forgotten_while_it_refills_slowly
     a_wait_sees_edges_bonuses_and_what_is_open
     hits_come_back_across_an_edge
@@ -146,6 +147,16 @@ async fn a_bucket_refills_at_the_rate_of_each_time(store: Arc<impl Store>) {
     // 30 were owed then, and 9 less at the end.
     assert_eq!(remaining(&*store, name, &limit, END_MS).await, 60 - 21);
     assert_eq!(remaining(&*store, name, &limit, END_MS + 21_000).await, 60);
+}
+
+async fn a_refusal_tells_what_a_bucket_owes_after_the_rates_of_each_time(store: Arc<impl Store>) {
+    let limit = scaled(&bucket(60, 60_000, 60), 50);
+    let name = limit.tag();
+    assert!(passes(&*store, &one(name, &limit, Spend(60)), EDGE_MS - 10_000).await);
+    let outcome = charge(&*store, &one(name, &limit, Spend(40)), after(END_MS)).await;
+    assert!(!outcome.admitted);
+    let standing = outcome.decisions[0].standing;
+    assert_eq!((standing.remaining, standing.reset_ms), (60 - 21, Some(21_000)));
 }
 
 async fn a_bucket_that_owes_is_not_forgotten_while_it_refills_slowly(store: Arc<impl Store>) {

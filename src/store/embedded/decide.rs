@@ -53,9 +53,9 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     }
     decider.report_held();
     decider.report_graces();
+    decider.report_simple(&mut decisions);
     decider.keep_debts();
     decider.report_bonuses();
-    decider.report_simple(&mut decisions);
     let (levels, notices) = (decider.levels, decider.notices);
     for record in records {
         record.forget(at);
@@ -157,16 +157,16 @@ impl<'a> Decider<'a> {
 
     /// Whether the limit of a charge has the hits, and how it stands unless that is reported in the end.
     fn ask(&mut self, index: usize) -> Decision {
-        let way = self.way(index);
-        self.ways.push(way);
         let charge = &self.batch.charges[index];
+        let made = self.made(charge);
+        let way = self.way(index, made);
+        self.ways.push(way);
         if let Some(fit) = self.simple_fit(index, way) {
             return Decision {
                 clipped: charge.unmade_back(),
                 ..Decision::new(fit, Standing::UNKNOWN)
             };
         }
-        let made = self.made(charge);
         let (fit, retry) = match made {
             Made::Yes => (Some(Fit::Now), None),
             Made::Retried(retry) if retry.is_free() => (Some(Fit::Now), Some(retry)),

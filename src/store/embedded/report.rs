@@ -48,10 +48,12 @@ impl Decider<'_> {
         if charge.thresholds().is_none() {
             return;
         }
-        let state = &record.states[place].state;
-        let (crossed, reported) = limit.tell((&record.reported(tag), used), state, now);
+        let (state, before) = (&record.states[place].state, record.reported(tag));
+        let (crossed, reported) = limit.tell((&before, used), state, now);
         let expiry_ms = charge.limit.reported_expiry_ms(&reported, state);
-        record.keep_reported(tag, reported, expiry_ms);
+        if reported != before || expiry_ms != record.reported_expiry_ms(tag) {
+            record.keep_reported(tag, reported, expiry_ms);
+        }
         if !crossed.is_none() {
             Notice::of_charge(&mut self.notices, index).crossed = crossed;
         }

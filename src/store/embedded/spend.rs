@@ -61,8 +61,7 @@ impl Decider<'_> {
             return;
         }
         if self.ways[index] != Way::Special {
-            self.tell_plain_back(index, decision);
-            self.spend_base(index, charge.hits);
+            self.spend_simple(index, decision);
             return;
         }
         self.spend_special(index, decision);
@@ -145,7 +144,7 @@ impl Decider<'_> {
         }
     }
 
-    fn spend_base(&mut self, index: usize, hits: Hits) {
+    pub(super) fn spend_base(&mut self, index: usize, hits: Hits) {
         let (limit, now) = (self.limit(index), self.now);
         let whole = &self.batch.charges[index].limit;
         if hits.amount() != 0 {
