@@ -27,6 +27,8 @@ pub struct Options {
     pub markdown: bool,
     /// Other builds of Tollgate.
     pub builds: Vec<Build>,
+    /// This build with further arguments.
+    pub variants: Vec<Variant>,
     pub peers: Vec<Peer>,
     /// Parts of the names of the servers to run; all if empty.
     pub only: Vec<String>,
@@ -39,6 +41,13 @@ pub struct Options {
 pub struct Build {
     pub name: String,
     pub program: PathBuf,
+}
+
+/// This build with further arguments.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    pub name: String,
+    pub arguments: Vec<String>,
 }
 
 /// Another server that is already running.
@@ -72,6 +81,7 @@ impl Options {
             flood: matches.get_one("flood").copied().map(Duration::from_millis),
             markdown: matches.get_flag("markdown"),
             builds: matches.get_many("tollgate").into_iter().flatten().cloned().collect(),
+            variants: matches.get_many("with").into_iter().flatten().cloned().collect(),
             peers: matches.get_many("peer").into_iter().flatten().cloned().collect(),
             only: texts("only").collect(),
             serves_floor: matches.get_flag("serve-floor"),
@@ -92,6 +102,9 @@ fn command() -> Command {
     let build = list("tollgate", "[NAME=]PATH")
         .value_parser(|text: &str| Ok::<_, Error>(build(text)))
         .help("Another build of Tollgate, run embedded and on Redis; may be repeated");
+    let variant = list("with", "NAME=ARGUMENTS")
+        .value_parser(variant)
+        .help("This build with these arguments too, between blanks; may be repeated");
     let peer = list("peer", "NAME=HOST:PORT=PID[=REDIS]").value_parser(peer).help(
         "Another RLS server, with the process whose CPU time counts and the address of the Redis that is its own \
          (HOST:PORT or a socket's path); may be repeated",
@@ -115,6 +128,7 @@ fn command() -> Command {
         .arg(flood)
         .arg(flag("markdown").help("Print the tables as Markdown"))
         .arg(build)
+        .arg(variant)
         .arg(envoy)
         .arg(peer)
         .arg(
@@ -134,6 +148,12 @@ fn number(matches: &ArgMatches, name: &str) -> usize {
 fn build(text: &str) -> Build {
     let (name, program) = text.split_once('=').unwrap_or((text, text));
     Build { name: name.to_owned(), program: program.into() }
+}
+
+fn variant(text: &str) -> Result<Variant, Error> {
+    let (name, arguments) = text.split_once('=').context("expected NAME=ARGUMENTS")?;
+    let arguments = arguments.split_whitespace().map(str::to_owned).collect();
+    Ok(Variant { name: name.to_owned(), arguments })
 }
 
 fn peer(text: &str) -> Result<Peer, Error> {

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 
-use super::options::{Build, Options, Peer};
+use super::options::{Build, Options, Peer, Variant};
 use super::workload;
 use super::workload::Workload;
 use crate::support::children;
@@ -80,17 +80,25 @@ impl Server {
         let policies = Policies::write(folder, &options.workloads)?;
         let only = &options.only;
         let wanted = |name: &str| only.is_empty() || only.iter().any(|text| name.contains(text));
-        let own = Build { name: "tollgate".to_owned(), program: TOLLGATE.into() };
         let mut servers = vec![Self::floor()?];
-        for build in [&own].into_iter().chain(&options.builds) {
+        let own = |name: &str, program: &Path, arguments: &[String]| {
+            let mut servers = Vec::new();
             for counts in Counting::ALL {
-                let name = format!("{}, {}", build.name, counts.name());
+                let name = format!("{name}, {}", counts.name());
                 let is_asked = options.with_leases || counts != Counting::Leases;
                 if is_asked && wanted(&name) {
-                    let server = Self::own(&name, &build.program, counts, &policies);
+                    let server = Self::own(&name, (program, arguments), counts, &policies);
                     servers.push(server.with_context(|| format!("can't start {name}"))?);
                 }
             }
+            Ok::<_, Error>(servers)
+        };
+        servers.extend(own("tollgate", TOLLGATE.as_ref(), &[])?);
+        for Build { name, program } in &options.builds {
+            servers.extend(own(name, program, &[])?);
+        }
+        for Variant { name, arguments } in &options.variants {
+            servers.extend(own(name, TOLLGATE.as_ref(), arguments)?);
         }
         for peer in options.peers.iter().filter(|peer| wanted(&peer.name)) {
             servers.push(Self::peer(peer)?);
@@ -113,9 +121,15 @@ impl Server {
         Self::launch("floor", Kind::Floor, command.arg("--serve-floor"))
     }
 
-    fn own(name: &str, program: &Path, counts: Counting, policies: &Policies) -> Result<Self> {
+    fn own(
+        name: &str,
+        (program, arguments): (&Path, &[String]),
+        counts: Counting,
+        policies: &Policies,
+    ) -> Result<Self> {
         let start = |folder: &Path| {
             let mut command = children::tollgate(program, folder);
+            command.args(arguments);
             if let Some(peppers) = &policies.peppers {
                 command.arg("--api-key-pepper-file").arg(peppers);
             }
@@ -193,6 +207,9 @@ impl Policies {
         }
         if workloads.contains(&Workload::OverTime) {
             policies.push(("over-time.yaml", workload::OVER_TIME_POLICY));
+        }
+        if workloads.contains(&Workload::Abuse) {
+            policies.push(("abuse.yaml", workload::ABUSE_POLICY));
         }
         let mut peppers = None;
         if workloads.iter().any(|one| one.has_api_keys()) {

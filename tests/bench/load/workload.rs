@@ -53,6 +53,17 @@ descriptors:
   on_outage: deny
 ";
 
+/// The same with the entries that rules about abuse read.
+pub const ABUSE_POLICY: &str = "
+domain: abuse
+caller: { key: user }
+abuse: { address: remote_address, api_key: key_id, identifier: item }
+descriptors:
+- key: user
+  limits: [{ name: daily, rate: 4_000_000_000/day, thresholds: true }]
+  on_outage: deny
+";
+
 /// API keys with routes and scopes, as the checks of [`message::check`] need them.
 pub const API_KEYS_POLICY: &str = "
 domain: keys
@@ -72,6 +83,9 @@ const KEYS: u32 = 1_000_000;
 /// Number of callers of the half-refused workload with an exhausted limit.
 const SPENT_KEYS: u32 = 100;
 
+/// Number of callers of the workload of rules about abuse.
+const WATCHED: f64 = 1_000.0;
+
 /// The workloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
@@ -81,6 +95,8 @@ pub enum Workload {
     Zipf,
     /// The same, and the keys are callers.
     Callers,
+    /// A thousand callers ask for items from addresses of their own, with API keys.
+    Abuse,
     /// Every request is charged for four windows of a rule.
     FourLimits,
     /// Every other request is refused by an exhausted limit.
@@ -99,10 +115,11 @@ pub enum Workload {
 
 impl Workload {
     /// All, in the order of the tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::OneKey,
         Self::Zipf,
         Self::Callers,
+        Self::Abuse,
         Self::FourLimits,
         Self::HalfRefused,
         Self::Travel,
@@ -118,6 +135,7 @@ impl Workload {
             Self::OneKey => "one key",
             Self::Zipf => "zipf",
             Self::Callers => "callers",
+            Self::Abuse => "abuse",
             Self::FourLimits => "four limits",
             Self::HalfRefused => "half refused",
             Self::Travel => "travel",
@@ -144,7 +162,8 @@ impl Workload {
 
     /// Whether other servers have such rules too.
     pub fn is_common(self) -> bool {
-        !matches!(self, Self::Callers | Self::Travel | Self::OverTime) && !self.has_api_keys()
+        !matches!(self, Self::Callers | Self::Abuse | Self::Travel | Self::OverTime)
+            && !self.has_api_keys()
     }
 
     /// The requests of one run, the same for every server, except for its API key. If a limit is exhausted, the answer is
@@ -159,6 +178,7 @@ impl Workload {
             Self::OneKey => Turns::passing(&[hot()]),
             Self::Zipf => Rc::new(Drawn::new("bench", requests, round)),
             Self::Callers => Rc::new(Drawn::new("callers", requests, round)),
+            Self::Abuse => Turns::passing(&watched(requests, round)),
             Self::FourLimits => Turns::passing(&[message::frame("bench", &["search=all"])]),
             Self::HalfRefused => {
                 let spent = spent().into_iter().map(|frame| (frame, refusal));
@@ -231,6 +251,22 @@ fn travellers() -> Vec<Bytes> {
         ("premium", "hotelbeds"),
     ];
     asked.into_iter().map(ask).collect()
+}
+
+/// Requests of callers that rules about abuse follow.
+fn watched(requests: usize, round: usize) -> Vec<Bytes> {
+    let callers = randoms(round as u64);
+    let items = randoms(u64::MAX - round as u64);
+    let frames = callers.zip(items).take(requests).map(|(caller, item)| {
+        let (caller, item) = ((caller * WATCHED).floor(), (item * 1e6).floor());
+        // Four callers have one address.
+        let address = (caller / 4.0).floor();
+        let entries = format!(
+            "user=user-{caller},remote_address=10.{address}.0.1,key_id=k-{caller},item={item}"
+        );
+        message::frame("abuse", &[&entries])
+    });
+    frames.collect()
 }
 
 /// Requests in turns.
