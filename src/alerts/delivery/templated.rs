@@ -21,12 +21,24 @@ pub fn wording(templates: &AlertTemplates, delivery: &Delivery) -> Wording {
     }
     let fields = fields(delivery);
     let render = |key: &str, template: &Option<AlertTemplate>| {
-        let rendered = template.as_ref()?.render(&fields);
-        let failed = |error: &_| {
-            let (channel, notification) = (&delivery.channel, &delivery.id);
-            tracing::warn!(channel, notification, template = key, %error, "a template failed; the standard text is sent");
-        };
-        rendered.inspect_err(failed).ok().filter(|text| !printable::is_blank(text))
+        let (channel, notification) = (&delivery.channel, &delivery.id);
+        match template.as_ref()?.render(&fields) {
+            Ok(text) if !printable::is_blank(&text) => return Some(text),
+            Ok(_) => tracing::warn!(
+                channel,
+                notification,
+                template = key,
+                "a template made nothing; the standard text is sent"
+            ),
+            Err(error) => tracing::warn!(
+                channel,
+                notification,
+                template = key,
+                %error,
+                "a template failed; the standard text is sent"
+            ),
+        }
+        None
     };
     let title = render("title", &templates.title).map(|title| {
         let words: Vec<&str> = title.split_whitespace().collect();
