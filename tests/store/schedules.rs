@@ -153,10 +153,10 @@ async fn a_refusal_tells_what_a_bucket_owes_after_the_rates_of_each_time(store: 
     let limit = scaled(&bucket(60, 60_000, 60), 50);
     let name = limit.tag();
     assert!(passes(&*store, &one(name, &limit, Spend(60)), EDGE_MS - 10_000).await);
-    let outcome = charge(&*store, &one(name, &limit, Spend(40)), after(END_MS)).await;
+    let outcome = charge(&*store, &one(name, &limit, Spend(41)), after(END_MS)).await;
     assert!(!outcome.admitted);
     let standing = outcome.decisions[0].standing;
-    assert_eq!((standing.remaining, standing.reset_ms), (60 - 21, Some(21_000)));
+    assert_eq!((standing.remaining, standing.reset_ms), (60 - 20, Some(20_000)));
 }
 
 async fn a_bucket_that_owes_is_not_forgotten_while_it_refills_slowly(store: Arc<impl Store>) {
