@@ -2,6 +2,7 @@
 
 use super::{POLICY, Site, check_look};
 use crate::support::ask::DomainClient;
+use crate::support::eventually;
 use crate::support::store::Store;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +58,8 @@ async fn an_operator_pauses_and_resumes_a_queue_and_caps_a_limit() {
         browser.shows("#effect", "Ends now, on all sidecars").await;
         browser.click("#confirm").await;
         browser.shows("#done", "the change has ended").await;
-        assert_eq!(browser.value(pills).await, 0);
+        let is_gone = async || (browser.value(pills).await == 0).then_some(());
+        eventually("the pill is gone", is_gone).await;
     }
 }
 
