@@ -136,21 +136,27 @@ costs: { tokens: [{ when: { model: large }, hits: 5, per: 1 }] }";
             .await;
     }
 
+    /// A debit of `own=1`, beside one of a limit that is exhausted.
+    async fn check_refused_debit(bench: &Bench, hits: u64) {
+        let debit = |text, hits| Descriptor {
+            hits: Hits::Spend(hits),
+            hits_source: HitsSource::Descriptor,
+            ..descriptor(text)
+        };
+        let debits = vec![debit("own=1", hits), debit("spent=1", 1)];
+        let request = Request::try_new("d", debits).unwrap();
+        let snapshot = bench.engine.snapshot();
+        let verdict = bench.engine.check(&snapshot, &request).await;
+        assert_eq!(verdict.code(), Code::OverLimit);
+    }
+
     /// The answer was sent, so its tokens were used.
     #[tokio::test]
     async fn a_debit_counts_although_another_limit_refuses_it() {
         let bench = bench(POLICY, ModeSettings::default());
         assert_eq!(ask(&bench, "spent=1", Some(1)).await, (true, 0));
         assert_eq!(ask(&bench, "own=1", None).await, (true, 69));
-        let debit = |text, hits| Descriptor {
-            hits: Hits::Spend(hits),
-            hits_source: HitsSource::Descriptor,
-            ..descriptor(text)
-        };
-        let request = Request::try_new("d", vec![debit("own=1", 20), debit("spent=1", 1)]).unwrap();
-        let snapshot = bench.engine.snapshot();
-        let verdict = bench.engine.check(&snapshot, &request).await;
-        assert_eq!(verdict.code(), Code::OverLimit);
+        check_refused_debit(&bench, 20).await;
         assert_eq!(ask(&bench, "own=1", Some(0)).await, (true, 79), "1 and 20 are spent");
     }
 
@@ -165,7 +171,7 @@ costs: { tokens: [{ when: { model: large }, hits: 5, per: 1 }] }";
             ("stated=1", 30),
             ("stated=1,max_tokens=100", 100),
             ("max_tokens=7,stated=1", 7),
-            ("stated=1,max_tokens=400", 400),
+            ("stated=1,max_tokens=4000", 400),
             ("stated=1,max_tokens=99999999999999999999", 30),
             ("stated=1,max_tokens=0", 30),
             ("stated=1,max_tokens=-5", 30),
@@ -209,15 +215,7 @@ costs: { tokens: [{ when: { model: large }, hits: 5, per: 1 }] }";
         let bench = bench(POLICY, ModeSettings::default());
         assert_eq!(ask(&bench, "spent=1", Some(1)).await, (true, 0));
         assert_eq!(ask(&bench, "own=1", None).await, (true, 69));
-        let debit = |text, hits| Descriptor {
-            hits: Hits::Spend(hits),
-            hits_source: HitsSource::Descriptor,
-            ..descriptor(text)
-        };
-        let request = Request::try_new("d", vec![debit("own=1", 0), debit("spent=1", 1)]).unwrap();
-        let snapshot = bench.engine.snapshot();
-        let verdict = bench.engine.check(&snapshot, &request).await;
-        assert_eq!(verdict.code(), Code::OverLimit);
+        check_refused_debit(&bench, 0).await;
         assert_eq!(ask(&bench, "own=1", Some(1)).await, (true, 98), "nothing is held");
     }
 
