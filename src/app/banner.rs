@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::{fmt, io};
 
 use tracing::field::display;
@@ -12,7 +13,7 @@ use super::store;
 use crate::engine::Engine;
 use crate::observe::audit::Destination;
 use crate::observe::logs;
-use crate::policy::{Mode, PolicySet, Rule, RuleValue};
+use crate::policy::{Mode, PolicySet, Rule, RuleLimit, RuleValue, TierLimit};
 use crate::printable;
 use crate::printable::is_escaped;
 use crate::settings::{Settings, TlsFiles};
@@ -121,13 +122,14 @@ impl Trial {
     /// A request for the smallest limit that is quickly exhausted.
     pub fn of(policies: &PolicySet) -> Option<Self> {
         let trials = policies.domains().into_iter().flat_map(|domain| {
-            let trial = |rule| Self::of_rule(&domain.name, rule);
+            let trial = |rule| Self::of_rule((&domain.name, domain.classes.default_tier), rule);
             domain.rules().iter().filter_map(trial)
         });
         trials.min_by_key(|trial| trial.passing)
     }
 
-    fn of_rule(domain: &str, rule: &Rule) -> Option<Self> {
+    /// A request that the rule meets, of a caller of the tier.
+    fn of_rule((domain, tier): (&str, usize), rule: &Rule) -> Option<Self> {
         let value = match &rule.value {
             RuleValue::Exact(value) => value.as_str(),
             RuleValue::Any => "alice",
@@ -136,7 +138,12 @@ impl Trial {
             }
         };
         let enforced = rule.limits.iter().all(|limit| limit.mode == Mode::Enforce);
-        let passing = rule.limits.iter().map(|limit| limit.limit.capacity()).min()?;
+        let capacity = |limit: &Arc<RuleLimit>| match limit.of_tier(tier) {
+            TierLimit::Limit(limit) => Some(limit.capacity()),
+            TierLimit::None => Some(0),
+            TierLimit::Unlimited => None,
+        };
+        let passing = rule.limits.iter().filter_map(capacity).min()?;
         let (domain, key) = (domain.to_owned(), rule.key.clone());
         // Quotes would need escapes twice, for JSON and for the shell.
         let is_plain = [&domain, &key, value]
@@ -209,6 +216,15 @@ mod tests {
         let Trial { domain, key, value, passing } = trial(rules).unwrap();
         let found = (domain.as_str(), key.as_str(), value.as_str(), passing);
         assert_eq!(found, ("shop", "b", "c", 3));
+    }
+
+    #[test]
+    fn the_trial_is_a_caller_of_the_default_tier() {
+        let text = "domain: shop\ntiers: [free, paid]\ncaller: { key: user, tier: { key: tier, default: paid } }\n\
+                    descriptors: [{ key: user, limits: [{ name: a, by_tier: { free: 2/day, paid: 7/day } }] }]";
+        let source = Source { path: "p.yaml".to_owned(), text: text.to_owned() };
+        let trial = Trial::of(&compile(&[source], CompileOptions::default()).unwrap());
+        assert_eq!(trial.map(|trial| trial.passing), Some(7));
     }
 
     #[test]
