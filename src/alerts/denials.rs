@@ -3,15 +3,12 @@
 //! Each caller has a few slots of time, so a count may include a tenth of the time more. The number of callers is bounded:
 //! if there are more, those with the fewest refused requests give way.
 
-use std::time::Duration;
-
 use compact_str::CompactString;
 
-use super::abuse::{Places, Ranked, SLOTS, Slots, slot};
+use super::abuse::{CallerRequests, Places, Ranked, SeenRequest, SlotLength, Slots};
 use super::conditions::Seen;
 use super::labels::Labels;
 use crate::clock::Timestamp;
-use crate::engine::{Code, DecisionRecord};
 use crate::policy::AlertRule;
 
 /// Maximum number of callers that are counted.
@@ -21,7 +18,7 @@ const CALLERS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub struct DenialCounts {
     callers: Places<(CompactString, CompactString), Slots>,
-    over: Duration,
+    slots: SlotLength,
 }
 
 impl Ranked for Slots {
@@ -33,30 +30,36 @@ impl Ranked for Slots {
 impl DenialCounts {
     /// Nothing is counted yet.
     pub fn new(rule: &AlertRule) -> Self {
-        Self { callers: Places::new(CALLERS_MAX), over: rule.over }
+        Self { callers: Places::new(CALLERS_MAX), slots: SlotLength::of(rule.over) }
     }
 
-    /// Counts a record if it is a refusal of the rule.
-    pub fn add(&mut self, rule: &AlertRule, record: &DecisionRecord) {
-        if record.code != Code::OverLimit || rule.filter.excludes(record.domain(), record.tier()) {
+    /// Counts the refused requests of a caller.
+    pub fn add(&mut self, requests: &CallerRequests<'_>) {
+        let Some(caller) = requests.caller else { return };
+        let refused = |requests: &[SeenRequest]| {
+            requests.iter().filter(|request| request.is_refused).count() as u64
+        };
+        if refused(requests.requests) == 0 {
             return;
         }
-        if let (Some(domain), Some(caller)) = (record.domain(), record.caller.clone()) {
-            let slot = slot(self.over, record.at);
-            self.callers.value((domain.into(), caller)).add(slot, 1);
+        let counts = self.callers.value((requests.domain.into(), caller.clone()));
+        for (slot, of_slot) in self.slots.split(requests.requests) {
+            counts.add(slot, refused(of_slot));
         }
     }
 
     /// The counts now, of callers for whom the rule may fire.
     pub fn seen(&mut self, rule: &AlertRule, now: Timestamp) -> Vec<Seen> {
-        let oldest = slot(self.over, now).saturating_sub(SLOTS);
+        let oldest = self.slots.oldest(now);
         self.callers.retain(|_, slots| slots.forget(oldest));
         let one = |((domain, caller), slots): (&(CompactString, CompactString), &Slots)| Seen {
             labels: Labels::new().with("domain", Some(domain)).with("caller", Some(caller)),
             value: slots.sum() as f64,
         };
-        let may_fire = |seen: &Seen| rule.may_fire(seen.value);
-        self.callers.iter().map(one).filter(may_fire).collect()
+        let may_fire = |(_, slots): &(&(CompactString, CompactString), &Slots)| {
+            rule.may_fire(slots.sum() as f64)
+        };
+        self.callers.iter().filter(may_fire).map(one).collect()
     }
 
     /// Forgets callers.
@@ -69,11 +72,14 @@ impl DenialCounts {
 mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
+    use crate::alerts::abuse::{Counted, Waiting};
+    use crate::alerts::rule_counts::RuleCounts;
     use crate::clock::Clock;
-    use crate::engine::Sink;
     use crate::engine::testing::{Bench, START};
+    use crate::engine::{DecisionRecord, Sink};
     use crate::metrics::Counter;
     use crate::policy::{Source, compile_alerts};
 
@@ -101,12 +107,22 @@ descriptors: [{ key: user, limits: [1/day] }]";
         (rule, records)
     }
 
+    /// Counts the requests of the records.
+    fn requests(records: &[DecisionRecord], count: impl FnMut(&CallerRequests<'_>)) {
+        let mut waiting = Waiting::default();
+        let text = "alerts: { a: { when: denials, above: 5 } }".to_owned();
+        let source = Source { path: "alerts.yaml".to_owned(), text };
+        let counted = Counted::of(&compile_alerts(&[source]).unwrap());
+        records.iter().for_each(|record| waiting.add(counted, record));
+        waiting.count(START.after(Duration::from_secs(1)), count);
+    }
+
     #[tokio::test]
     async fn refusals_are_counted_by_caller_and_forgotten_after_the_time() {
         let users = [("ann", 9), ("bob", 4)];
         let (rule, records) = records("{ when: denials, above: 5, clear: 2 }", &users).await;
         let mut counts = DenialCounts::new(&rule);
-        records.iter().for_each(|record| counts.add(&rule, record));
+        requests(&records, |requests| counts.add(requests));
         let mut seen = |later_s| -> Vec<(String, f64)> {
             let mut seen = counts.seen(&rule, START.after(Duration::from_secs(later_s)));
             seen.sort_by(|one, other| one.labels.cmp(&other.labels));
@@ -124,15 +140,17 @@ descriptors: [{ key: user, limits: [1/day] }]";
     async fn a_rule_counts_only_its_domain_and_few_callers() {
         let rule = "{ when: denials, above: 5, domain: other }";
         let (rule, records) = records(rule, &[("ann", 3)]).await;
+        let mut of_rule = RuleCounts::new(&rule).unwrap();
+        requests(&records, |requests| of_rule.add(&rule, requests));
+        let rule =
+            AlertRule { filter: crate::policy::AlertFilter::default(), bounds: None, ..rule };
+        assert_eq!(of_rule.seen(&rule, START), []);
         let mut counts = DenialCounts::new(&rule);
-        records.iter().for_each(|record| counts.add(&rule, record));
-        assert_eq!(counts.callers.iter().count(), 0);
-        let rule = AlertRule { filter: crate::policy::AlertFilter::default(), ..rule };
         for index in 0..CALLERS_MAX {
             let key = ("d".into(), format!("user {index}").into());
             counts.callers.value(key).add(index as u64, 1);
         }
-        records.iter().for_each(|record| counts.add(&rule, record));
+        requests(&records, |requests| counts.add(requests));
         let names: BTreeSet<&str> = counts.callers.iter().map(|(key, _)| &*key.1).collect();
         assert!(names.len() <= CALLERS_MAX && names.contains("ann") && !names.contains("user 0"));
         let before = names.len();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Arc, Mutex};
 
+use super::abuse::{Counted, Waiting};
 use super::book::Firing;
 use super::conditions::Seen;
 use super::labels::{AlertId, Labels};
@@ -24,6 +25,7 @@ pub struct Intake(Mutex<Taken>);
 struct Taken {
     events: Vec<AlertEvent>,
     dropped: u64,
+    waiting: Waiting,
     /// By the name of the rule.
     counts: BTreeMap<Arc<str>, RuleCounts>,
 }
@@ -44,16 +46,23 @@ impl AlertEvent {
 }
 
 impl Intake {
-    /// Takes records.
+    /// Takes records. Their requests are counted within a second.
     pub fn add(&self, policy: &AlertPolicy, records: &[DecisionRecord]) {
         let mut taken = lock(&self.0);
-        for rule in &policy.rules {
-            if rule.signal == AlertSignal::Threshold {
-                records.iter().for_each(|record| taken.cross(rule, record));
-            } else if let Some(counts) = taken.counts(rule) {
-                records.iter().for_each(|record| counts.add(rule, record));
+        let counted = Counted::of(policy);
+        for record in records {
+            if record.has_crossings() {
+                policy.rules.iter().for_each(|rule| taken.cross(rule, record));
             }
+            taken.waiting.add(counted, record);
         }
+        let latest = records.last().map(|record| record.at);
+        latest.into_iter().for_each(|latest| taken.count(policy, latest));
+    }
+
+    /// Counts the requests that have waited, if it is time.
+    pub fn count(&self, policy: &AlertPolicy, now: Timestamp) {
+        lock(&self.0).count(policy, now);
     }
 
     /// Takes the events so far, and the number of those that were dropped.
@@ -76,6 +85,7 @@ impl Intake {
     /// Forgets callers.
     pub fn erase(&self, is_erased: &dyn Fn(&str) -> bool) {
         let mut taken = lock(&self.0);
+        taken.waiting.erase(is_erased);
         taken.counts.values_mut().for_each(|counts| counts.erase(is_erased));
         taken.events.retain(|event| !event.labels.get("caller").is_some_and(is_erased));
     }
@@ -91,8 +101,28 @@ impl Taken {
         self.counts.get_mut(&rule.name)
     }
 
-    /// Takes the thresholds that a request has crossed.
+    /// Counts the requests that have waited, if it is time.
+    fn count(&mut self, policy: &AlertPolicy, now: Timestamp) {
+        if !self.waiting.is_due(now) {
+            return;
+        }
+        for rule in &policy.rules {
+            self.counts(rule);
+        }
+        let Self { waiting, counts, .. } = self;
+        let counts = counts.iter_mut();
+        let mut rules: Vec<_> =
+            counts.filter_map(|(name, counts)| Some((policy.rule(name)?, counts))).collect();
+        waiting.count(now, |requests| {
+            rules.iter_mut().for_each(|(rule, counts)| counts.add(rule, requests));
+        });
+    }
+
+    /// Takes the thresholds that a request has crossed, if the rule is about them.
     fn cross(&mut self, rule: &AlertRule, record: &DecisionRecord) {
+        if rule.signal != AlertSignal::Threshold {
+            return;
+        }
         if rule.filter.excludes(record.domain(), record.tier()) {
             return;
         }

@@ -1,12 +1,11 @@
-//! What a rule counts in the records of decisions.
+//! What a rule counts in the requests of callers.
 
 use std::time::Duration;
 
-use super::abuse::{BurstCounts, DistinctCounts, ProbeCounts};
+use super::abuse::{BurstCounts, CallerRequests, DistinctCounts, ProbeCounts};
 use super::conditions::Seen;
 use super::denials::DenialCounts;
 use crate::clock::Timestamp;
-use crate::engine::DecisionRecord;
 use crate::policy::{AlertFilter, AlertRule, AlertSignal};
 
 /// The counts of one rule.
@@ -46,13 +45,23 @@ impl RuleCounts {
         self.of == key(rule)
     }
 
-    /// Counts a record.
-    pub fn add(&mut self, rule: &AlertRule, record: &DecisionRecord) {
+    /// Counts the requests of a caller.
+    pub fn add(&mut self, rule: &AlertRule, requests: &CallerRequests<'_>) {
+        if rule.filter.excludes_domain(requests.domain) {
+            return;
+        }
+        let Some(tier) = &rule.filter.tier else { return self.add_all(rule, requests) };
+        let (of_tier, origins) = requests.of_tier(tier);
+        let of_tier = CallerRequests { requests: &of_tier, origins: &origins, ..*requests };
+        self.add_all(rule, &of_tier);
+    }
+
+    fn add_all(&mut self, rule: &AlertRule, requests: &CallerRequests<'_>) {
         match &mut self.counts {
-            Counts::Denials(counts) => counts.add(rule, record),
-            Counts::Distinct(counts) => counts.add(rule, record),
-            Counts::Bursts(counts) => counts.add(rule, record),
-            Counts::Probes(counts) => counts.add(rule, record),
+            Counts::Denials(counts) => counts.add(requests),
+            Counts::Distinct(counts) => counts.add(rule.signal, requests),
+            Counts::Bursts(counts) => counts.add(rule, requests),
+            Counts::Probes(counts) => counts.add(requests),
         }
     }
 

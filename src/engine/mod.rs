@@ -89,7 +89,9 @@ pub use providers::{ProviderLatency, ProviderLimit, ProviderState};
 pub use readiness::{Phase, Readiness};
 pub use reason::Reason;
 pub use recalculate::{Reading, RecalculateError, Recount};
-pub use record::{ChargeRecord, DecisionRecord, RecordExtras, RefusalRecord, RefusedLimit};
+pub use record::{
+    ChargeRecord, DecisionRecord, DomainNames, RecordExtras, RefusalRecord, RefusedLimit,
+};
 pub use record_name::stored_name;
 pub use refusal_id::RefusalId;
 pub use request::{

@@ -39,13 +39,9 @@ pub struct Observed {
 
 impl Observed {
     /// What a request has of the wanted entries.
-    pub fn of(
-        entries: &AbuseEntries,
-        request: &Request<'_>,
-        wanted: AbuseEntrySet,
-    ) -> Option<Box<Self>> {
+    pub fn of(entries: &AbuseEntries, request: &Request<'_>, wanted: AbuseEntrySet) -> Self {
         if wanted.is_empty() {
-            return None;
+            return Self::default();
         }
         let value = |one| {
             let key = entries.key(one).filter(|_| wanted.has(one))?;
@@ -56,12 +52,11 @@ impl Observed {
             Some(text) => network(text),
             None => request.address().filter(said).map(network_of),
         };
-        let observed = Self {
+        Self {
             network,
             api_key: value(AbuseEntry::ApiKey).map(|text| stored_name(text).into()),
             identifier: value(AbuseEntry::Identifier).map(|text| number(stored_name(text))),
-        };
-        (observed != Self::default()).then(|| Box::new(observed))
+        }
     }
 }
 

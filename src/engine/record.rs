@@ -61,8 +61,8 @@ pub struct DecisionRecord {
     pub charges: SmallVec<[ChargeRecord; VERDICT_INLINE_CAP]>,
     /// None for most requests.
     rare: Option<Box<Rare>>,
-    /// What alerts about abuse read; None unless a rule needs it.
-    observed: Option<Box<Observed>>,
+    /// What alerts about abuse read of the request, as far as a rule needs it and the request has it.
+    pub observed: Observed,
 }
 
 /// What is recorded of a verdict beside its decisions.
@@ -150,6 +150,11 @@ impl DomainNames {
         }
     }
 
+    /// The name of a tier, by its number.
+    pub fn tier(&self, tier: u32) -> Option<&str> {
+        self.tiers.get(usize::try_from(tier).ok()?).map(|tier| &**tier)
+    }
+
     fn label(&self, limit: u32) -> Option<&str> {
         self.limits.get(usize::try_from(limit).ok()?).map(|label| &**label)
     }
@@ -190,7 +195,9 @@ impl DecisionRecord {
                 .map(|(index, charge)| ChargeRecord::new(verdict, index, charge))
                 .collect(),
             rare: Rare::of(verdict, is_sampled),
-            observed: names.and_then(|names| Observed::of(&names.abuse, request, observed)),
+            observed: names.map_or_else(Observed::default, |names| {
+                Observed::of(&names.abuse, request, observed)
+            }),
         }
     }
 
@@ -202,11 +209,6 @@ impl DecisionRecord {
     /// The details of a refusal that is audited or has an id.
     pub fn refusal(&self) -> Option<&RefusalRecord> {
         self.rare.as_ref()?.refusal.as_ref()
-    }
-
-    /// What alerts about abuse read of the request, as far as a rule needs it and the request has it.
-    pub fn observed(&self) -> Option<&Observed> {
-        self.observed.as_deref()
     }
 
     /// What it costs, if a price applies to it: nothing of it unless it passed, or settled a reservation all the same.
@@ -231,6 +233,11 @@ impl DecisionRecord {
         self.rare.iter().flat_map(|rare| &rare.chosen).map(|name| &**name)
     }
 
+    /// Whether a threshold was crossed.
+    pub fn has_crossings(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| !rare.crossings.is_empty())
+    }
+
     /// The crossed thresholds, each with its limit's label and its percentage. Each is reported once for each caller,
     /// limit and window.
     pub fn crossings(&self) -> impl Iterator<Item = (&str, u16)> {
@@ -245,10 +252,14 @@ impl DecisionRecord {
         self.names.as_ref().map(|names| &*names.domain)
     }
 
+    /// The names of its domain, and the number of the caller's tier; None if the domain is unknown.
+    pub fn class(&self) -> Option<(&Arc<DomainNames>, u32)> {
+        self.names.as_ref().map(|names| (names, self.tier))
+    }
+
     /// The caller's tier; None if the policy has no tiers.
     pub fn tier(&self) -> Option<&str> {
-        let tier = usize::try_from(self.tier).ok()?;
-        self.names.as_ref()?.tiers.get(tier).map(|tier| &**tier)
+        self.names.as_ref()?.tier(self.tier)
     }
 
     /// The limits of the request, each by its label, with their decisions.

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 
-use super::in_order::InOrder;
 use super::places::{Places, Ranked};
-use super::slots::{SLOTS, Slots, slot};
+use super::slots::{SLOTS, SlotLength, Slots};
+use super::waiting::{CallerRequests, SeenRequest};
 use crate::alerts::conditions::Seen;
 use crate::alerts::labels::Labels;
 use crate::clock::Timestamp;
-use crate::engine::DecisionRecord;
 use crate::policy::AlertRule;
 
 /// Maximum number of callers.
@@ -26,8 +25,7 @@ const KNOWN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct BurstCounts {
     callers: Places<Caller, Requests>,
-    arriving: InOrder<Caller>,
-    over: Duration,
+    slots: SlotLength,
 }
 
 /// Domain and caller.
@@ -52,27 +50,28 @@ impl Ranked for Requests {
 impl BurstCounts {
     /// Nothing is counted yet.
     pub fn new(rule: &AlertRule) -> Self {
-        let callers = Places::new(CALLERS_MAX);
-        Self { callers, arriving: InOrder::default(), over: rule.over }
+        Self { callers: Places::new(CALLERS_MAX), slots: SlotLength::of(rule.over) }
     }
 
-    /// Takes a record if it is a request of the rule.
-    pub fn add(&mut self, rule: &AlertRule, record: &DecisionRecord) {
-        if !record.is_request || rule.filter.excludes(record.domain(), record.tier()) {
+    /// Counts the requests of a caller.
+    pub fn add(&mut self, rule: &AlertRule, requests: &CallerRequests<'_>) {
+        let Some(caller) = requests.caller else { return };
+        let counted = |requests: &[SeenRequest]| {
+            requests.iter().filter(|request| request.is_request).count() as u64
+        };
+        if counted(requests.requests) == 0 {
             return;
         }
-        if let (Some(domain), Some(caller)) = (record.domain(), record.caller.clone()) {
-            for (at, caller) in self.arriving.add(record.at, (domain.into(), caller)) {
-                self.count(rule, caller, at);
+        let known = self.callers.value((requests.domain.into(), caller.clone()));
+        for (slot, of_slot) in self.slots.split(requests.requests) {
+            if let (Some(last), count @ 1..) = (of_slot.last(), counted(of_slot)) {
+                known.add(rule, (slot, count), last.at);
             }
         }
     }
 
     /// The highest counts, of callers for whom the rule may fire.
     pub fn seen(&mut self, rule: &AlertRule, now: Timestamp) -> Vec<Seen> {
-        for (at, caller) in self.arriving.ready(now) {
-            self.count(rule, caller, at);
-        }
         let known_from = now.before(KNOWN).as_ms();
         self.callers.retain(|_, requests| {
             if requests.peak_ms < known_from {
@@ -84,26 +83,26 @@ impl BurstCounts {
             labels: Labels::new().with("domain", Some(domain)).with("caller", Some(caller)),
             value: requests.peak as f64,
         };
-        let may_fire = |seen: &Seen| rule.may_fire(seen.value);
-        self.callers.iter().map(one).filter(may_fire).collect()
+        let may_fire = |(_, requests): &(&Caller, &Requests)| rule.may_fire(requests.peak as f64);
+        self.callers.iter().filter(may_fire).map(one).collect()
     }
 
     /// Forgets callers.
     pub fn erase(&mut self, is_erased: &dyn Fn(&str) -> bool) {
         self.callers.retain(|(_, caller), _| !is_erased(caller));
-        self.arriving.retain(|(_, caller)| !is_erased(caller));
     }
+}
 
-    fn count(&mut self, rule: &AlertRule, caller: Caller, at: Timestamp) {
-        let slot = slot(self.over, at);
-        let requests = self.callers.value(caller);
-        requests.slots.add(slot, 1);
-        requests.slots.forget(slot.saturating_sub(SLOTS));
-        requests.last_ms = at.as_ms();
-        let count = requests.slots.sum();
-        if requests.peak <= count || rule.fires(count as f64) {
-            requests.peak = requests.peak.max(count);
-            requests.peak_ms = at.as_ms();
+impl Requests {
+    /// Counts the requests of a slot, with the time of the last one.
+    fn add(&mut self, rule: &AlertRule, (slot, count): (u64, u64), at: Timestamp) {
+        self.slots.add(slot, count);
+        self.slots.forget(slot.saturating_sub(SLOTS));
+        self.last_ms = at.as_ms();
+        let count = self.slots.sum();
+        if self.peak <= count || rule.fires(count as f64) {
+            self.peak = self.peak.max(count);
+            self.peak_ms = at.as_ms();
         }
     }
 }
@@ -120,11 +119,9 @@ mod tests {
         let source = Source { path: "alerts.yaml".to_owned(), text };
         let rule = compile_alerts(&[source]).unwrap().rules.remove(0);
         let mut counts = BurstCounts::new(&rule);
-        let (mut last, caller) = (0, ("d".into(), "ann".into()));
-        for at_ms in requests {
-            last = last.max(at_ms);
-            counts.arriving.add(Timestamp::from_ms(at_ms), Caller::clone(&caller));
-        }
+        let requests: Vec<_> = requests.map(|at_ms| SeenRequest::at(at_ms, None)).collect();
+        counts.add(&rule, &CallerRequests::of(&"ann".into(), &requests));
+        let last = requests.last().unwrap().at.as_ms();
         let seen = [1, 50, 70].map(|later_s| {
             let seen = counts.seen(&rule, Timestamp::from_ms(last + later_s * 1_000));
             seen.first().map_or(0.0, |one| one.value)
@@ -133,10 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn the_most_requests_within_the_time_are_counted_in_any_order() {
+    fn the_most_requests_within_the_time_are_counted() {
         let rule = "{ when: burst, above: 5, over: 100ms }";
         check(rule, (0..8).map(|index| 10_000 + index * 10), [8, 8, 0]);
-        check(rule, (0..8).rev().map(|index| 10_000 + index * 10), [8, 8, 0]);
         check(rule, (0..80).map(|index| 10_000 + index * 20), [0, 0, 0]);
         // 30 milliseconds each, and then 6 at once.
         check(rule, (0..80).map(|one| 10_000 + one * 30).chain([20_000; 6]), [6, 6, 0]);

@@ -5,18 +5,17 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::time::Duration;
 
 use compact_str::CompactString;
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
 use super::places::{Places, Ranked};
-use super::slots::{SLOTS, slot};
+use super::slots::SlotLength;
+use super::waiting::{CallerRequests, Origin};
 use crate::alerts::conditions::Seen;
 use crate::alerts::labels::Labels;
 use crate::clock::Timestamp;
-use crate::engine::DecisionRecord;
 use crate::policy::{AlertRule, AlertSignal, DISTINCT_MAX};
 
 /// Maximum number of subjects of a rule.
@@ -32,7 +31,9 @@ pub struct DistinctCounts {
     /// Values of all subjects, at least.
     values: usize,
     hasher: RandomState,
-    over: Duration,
+    slots: SlotLength,
+    /// The last slot that is forgotten.
+    oldest: u64,
 }
 
 /// Whose values are counted.
@@ -69,29 +70,26 @@ impl DistinctCounts {
             subjects: Places::new(SUBJECTS_MAX),
             values: 0,
             hasher: RandomState::default(),
-            over: rule.over,
+            slots: SlotLength::of(rule.over),
+            oldest: 0,
         }
     }
 
-    /// Counts the value of a record, if it has one.
-    pub fn add(&mut self, rule: &AlertRule, record: &DecisionRecord) {
-        if !record.is_request || rule.filter.excludes(record.domain(), record.tier()) {
-            return;
-        }
-        if let Some((subject, value)) = self.pair(rule.signal, record) {
-            self.count(subject, value, record.at);
+    /// Counts the values of a caller's requests.
+    pub fn add(&mut self, signal: AlertSignal, requests: &CallerRequests<'_>) {
+        for origin in requests.origins {
+            if let Some((name, value)) = self.pair(signal, requests.caller, origin) {
+                self.count(Subject { domain: requests.domain.into(), name }, value, origin.at);
+            }
         }
     }
 
     /// The counts now, of subjects for which the rule may fire.
     pub fn seen(&mut self, rule: &AlertRule, now: Timestamp) -> Vec<Seen> {
-        let oldest = slot(self.over, now).saturating_sub(SLOTS);
-        self.values = 0;
-        self.subjects.retain(|_, values| {
-            values.seen.retain(|_, slot| oldest < *slot);
-            self.values += values.seen.len();
-            !values.seen.is_empty()
-        });
+        let oldest = self.slots.oldest(now);
+        if self.oldest < oldest {
+            self.forget(oldest);
+        }
         let one = |(subject, values): (&Subject, &Values)| Seen {
             labels: subject.labels(),
             value: values.seen.len() as f64,
@@ -108,12 +106,23 @@ impl DistinctCounts {
         });
     }
 
+    /// Forgets values that were last seen up to this slot.
+    fn forget(&mut self, oldest: u64) {
+        self.oldest = oldest;
+        self.values = 0;
+        self.subjects.retain(|_, values| {
+            values.seen.retain(|_, slot| oldest < *slot);
+            self.values += values.seen.len();
+            !values.seen.is_empty()
+        });
+    }
+
     fn count(&mut self, subject: Subject, value: u64, at: Timestamp) {
         if VALUES_MAX <= self.values {
             self.subjects.make_place();
             self.values = self.subjects.iter().map(|(_, values)| values.seen.len()).sum();
         }
-        let slot = slot(self.over, at);
+        let slot = self.slots.slot(at);
         let values = self.subjects.value(subject);
         values.last = values.last.max(slot);
         let is_full = DISTINCT_MAX <= values.seen.len();
@@ -126,24 +135,20 @@ impl DistinctCounts {
     }
 
     /// Whose values the signal counts, and the value.
-    fn pair(&self, signal: AlertSignal, record: &DecisionRecord) -> Option<(Subject, u64)> {
-        let (domain, observed) = (record.domain()?, record.observed()?);
-        let network = observed.network?;
-        let caller = || record.caller.clone();
-        let api_key = || observed.api_key.clone();
-        let (name, value) = match signal {
-            AlertSignal::AddressCallers => {
-                (Name::Network(network), self.hasher.hash_one(caller()?))
-            }
-            AlertSignal::AddressApiKeys => {
-                (Name::Network(network), self.hasher.hash_one(api_key()?))
-            }
-            AlertSignal::CallerAddresses => {
-                (Name::Caller(caller()?), self.hasher.hash_one(network))
-            }
-            _ => (Name::ApiKey(api_key()?), self.hasher.hash_one(network)),
-        };
-        Some((Subject { domain: domain.into(), name }, value))
+    fn pair(
+        &self,
+        signal: AlertSignal,
+        caller: Option<&CompactString>,
+        Origin { network, api_key, .. }: &Origin,
+    ) -> Option<(Name, u64)> {
+        let hash = |value: &CompactString| self.hasher.hash_one(value);
+        let address = || self.hasher.hash_one(network);
+        Some(match signal {
+            AlertSignal::AddressCallers => (Name::Network(*network), hash(caller?)),
+            AlertSignal::AddressApiKeys => (Name::Network(*network), hash(api_key.as_ref()?)),
+            AlertSignal::CallerAddresses => (Name::Caller(caller?.clone()), address()),
+            _ => (Name::ApiKey(api_key.clone()?), address()),
+        })
     }
 }
 
@@ -165,6 +170,7 @@ impl Subject {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
 
     use super::*;
     use crate::engine::testing::START;

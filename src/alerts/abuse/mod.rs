@@ -1,8 +1,7 @@
-//! Counts what rules about abuse follow in the records of decisions, for one rule each, within bounds.
+//! Counts what rules about abuse follow in the requests of callers, for one rule each, within bounds.
 
 mod bursts;
 mod distinct;
-mod in_order;
 mod places;
 mod probing;
 #[cfg(test)]
@@ -10,9 +9,11 @@ mod random;
 mod slots;
 #[cfg(test)]
 mod table;
+mod waiting;
 
 pub use bursts::BurstCounts;
 pub use distinct::DistinctCounts;
 pub use places::{Places, Ranked};
 pub use probing::ProbeCounts;
-pub use slots::{SLOTS, Slots, slot};
+pub use slots::{SlotLength, Slots};
+pub use waiting::{CallerRequests, Counted, SeenRequest, Waiting};

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 
-use super::in_order::InOrder;
 use super::places::{Places, Ranked};
-use super::slots::{SLOTS, Slots, slot};
+use super::slots::{SlotLength, Slots};
+use super::waiting::CallerRequests;
 use crate::alerts::conditions::Seen;
 use crate::alerts::labels::Labels;
 use crate::clock::Timestamp;
-use crate::engine::DecisionRecord;
 use crate::policy::AlertRule;
 
 /// Maximum number of callers.
@@ -36,7 +35,7 @@ const DEVIATIONS: f64 = 3.0;
 #[derive(Debug)]
 pub struct ProbeCounts {
     callers: Places<Caller, Steps>,
-    arriving: InOrder<(Caller, u64)>,
+    slots: SlotLength,
     over: Duration,
 }
 
@@ -46,8 +45,9 @@ type Caller = (CompactString, CompactString);
 /// The steps of one caller.
 #[derive(Debug, Default)]
 struct Steps {
-    /// Its last identifiers.
+    /// Its last identifiers, oldest first, and the same by their number.
     last: VecDeque<u64>,
+    sorted: Vec<u64>,
     up: Slots,
     down: Slots,
     last_ms: u64,
@@ -62,28 +62,30 @@ impl Ranked for Steps {
 impl ProbeCounts {
     /// Nothing is counted yet.
     pub fn new(rule: &AlertRule) -> Self {
-        let callers = Places::new(CALLERS_MAX);
-        Self { callers, arriving: InOrder::default(), over: rule.over }
+        let (callers, slots) = (Places::new(CALLERS_MAX), SlotLength::of(rule.over));
+        Self { callers, slots, over: rule.over }
     }
 
-    /// Takes a record if it asks for an identifier.
-    pub fn add(&mut self, rule: &AlertRule, record: &DecisionRecord) {
-        if !record.is_request || rule.filter.excludes(record.domain(), record.tier()) {
+    /// Counts the identifiers that a caller asks for.
+    pub fn add(&mut self, requests: &CallerRequests<'_>) {
+        let Some(caller) = requests.caller else { return };
+        if requests.requests.iter().all(|request| request.identifier.is_none()) {
             return;
         }
-        let identifier = record.observed().and_then(|observed| observed.identifier);
-        if let (Some(domain), Some(caller), Some(identifier)) =
-            (record.domain(), record.caller.clone(), identifier)
-        {
-            let arrived = self.arriving.add(record.at, ((domain.into(), caller), identifier));
-            arrived.into_iter().for_each(|one| self.step(one));
+        let steps = self.callers.value((requests.domain.into(), caller.clone()));
+        for (slot, of_slot) in self.slots.split(requests.requests) {
+            for request in of_slot {
+                if let Some(identifier) = request.identifier {
+                    steps.last_ms = request.at.as_ms();
+                    steps.add(slot, identifier);
+                }
+            }
         }
     }
 
     /// The steps that chance does not explain, of callers for whom the rule may fire.
     pub fn seen(&mut self, rule: &AlertRule, now: Timestamp) -> Vec<Seen> {
-        self.arriving.ready(now).into_iter().for_each(|one| self.step(one));
-        let oldest = slot(self.over, now).saturating_sub(SLOTS);
+        let oldest = self.slots.oldest(now);
         let known_from = now.before(self.over).as_ms();
         self.callers.retain(|_, steps| {
             steps.up.forget(oldest);
@@ -101,34 +103,32 @@ impl ProbeCounts {
     /// Forgets callers.
     pub fn erase(&mut self, is_erased: &dyn Fn(&str) -> bool) {
         self.callers.retain(|(_, caller), _| !is_erased(caller));
-        self.arriving.retain(|((_, caller), _)| !is_erased(caller));
-    }
-
-    fn step(&mut self, (at, (caller, identifier)): (Timestamp, (Caller, u64))) {
-        let slot = slot(self.over, at);
-        let steps = self.callers.value(caller);
-        steps.last_ms = at.as_ms();
-        let (mut below, mut above) = (u64::MAX, u64::MAX);
-        for known in &steps.last {
-            if *known == identifier {
-                return;
-            }
-            below = below.min(identifier.wrapping_sub(*known));
-            above = above.min(known.wrapping_sub(identifier));
-        }
-        if LAST_MAX <= steps.last.len() {
-            steps.last.pop_front();
-        }
-        steps.last.push_back(identifier);
-        if below < above && below <= GAP {
-            steps.up.add(slot, 1);
-        } else if above < below && above <= GAP {
-            steps.down.add(slot, 1);
-        }
     }
 }
 
 impl Steps {
+    /// Counts the step to an identifier.
+    fn add(&mut self, slot: u64, identifier: u64) {
+        let Err(place) = self.sorted.binary_search(&identifier) else { return };
+        // After the highest number comes the lowest one.
+        let before = self.sorted[..place].last().or(self.sorted.last());
+        let after = self.sorted.get(place).or(self.sorted.first());
+        let below = before.map_or(u64::MAX, |before| identifier.wrapping_sub(*before));
+        let above = after.map_or(u64::MAX, |after| after.wrapping_sub(identifier));
+        self.sorted.insert(place, identifier);
+        self.last.push_back(identifier);
+        if LAST_MAX < self.last.len() {
+            let oldest = self.last.pop_front();
+            let place = oldest.and_then(|oldest| self.sorted.binary_search(&oldest).ok());
+            place.map(|place| self.sorted.remove(place));
+        }
+        if below < above && below <= GAP {
+            self.up.add(slot, 1);
+        } else if above < below && above <= GAP {
+            self.down.add(slot, 1);
+        }
+    }
+
     fn value(&self) -> f64 {
         let (up, down) = (self.up.sum(), self.down.sum());
         let chance = DEVIATIONS * ((up + down) as f64).sqrt();
@@ -139,6 +139,7 @@ impl Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alerts::abuse::SeenRequest;
     use crate::alerts::abuse::random::Random;
     use crate::policy::{Source, compile_alerts};
 
@@ -189,8 +190,8 @@ mod tests {
         let (mut counts, mut random) = (counts(), Random(seed));
         let (caller, mut found): (Caller, _) = (("d".into(), "ann".into()), [None; 2]);
         for index in 0..600 {
-            let at = Timestamp::from_ms(index * 1_000);
-            counts.step((at, (caller.clone(), next(&mut random, index))));
+            let request = SeenRequest::at(index * 1_000, Some(next(&mut random, index)));
+            counts.add(&CallerRequests::of(&caller.1, &[request]));
             let value = counts.callers.value(caller.clone()).value();
             for (found, above) in found.iter_mut().zip(ABOVE) {
                 *found = found.or((above < value).then_some(index + 1));
@@ -230,10 +231,13 @@ mod tests {
     fn a_flood_of_callers_is_within_the_bound_and_hides_no_walk() {
         let mut counts = counts();
         for index in 0..100_000 {
-            let at = Timestamp::from_ms(index);
-            counts.step((at, (("d".into(), format!("user {index}").into()), index)));
+            let mut ask = |caller: &str, identifier| {
+                let request = SeenRequest::at(index, Some(identifier));
+                counts.add(&CallerRequests::of(&caller.into(), &[request]));
+            };
+            ask(&format!("user {index}"), index);
             if index % 1_000 == 0 {
-                counts.step((at, (("d".into(), "walker".into()), 7_000 + index / 1_000)));
+                ask("walker", 7_000 + index / 1_000);
             }
         }
         assert!(counts.callers.iter().count() <= CALLERS_MAX);

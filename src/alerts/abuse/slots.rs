@@ -1,7 +1,9 @@
 //! Counts by slots of time, so that old ones are forgotten.
 
+use std::iter;
 use std::time::Duration;
 
+use super::waiting::SeenRequest;
 use crate::clock::Timestamp;
 
 /// Slots of the time of a rule.
@@ -41,8 +43,39 @@ impl Slots {
     }
 }
 
-/// The slot of a time, of which `over` has [`SLOTS`].
-pub fn slot(over: Duration, at: Timestamp) -> u64 {
-    let over_ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
-    at.as_ms() / (over_ms / SLOTS).max(1)
+/// The length of a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotLength {
+    ms: u64,
+}
+
+impl SlotLength {
+    /// The length of slots of which `over` has [`SLOTS`].
+    pub fn of(over: Duration) -> Self {
+        let over_ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
+        Self { ms: (over_ms / SLOTS).max(1) }
+    }
+
+    /// The slot of a time.
+    pub fn slot(self, at: Timestamp) -> u64 {
+        at.as_ms() / self.ms
+    }
+
+    /// The last slot that is over for longer than the time of the rule.
+    pub fn oldest(self, now: Timestamp) -> u64 {
+        self.slot(now).saturating_sub(SLOTS)
+    }
+
+    /// Requests that are in the order of time, by slot.
+    pub fn split(self, requests: &[SeenRequest]) -> impl Iterator<Item = (u64, &[SeenRequest])> {
+        let mut rest = requests;
+        iter::from_fn(move || {
+            let slot = self.slot(rest.first()?.at);
+            let end_ms = slot.saturating_add(1).saturating_mul(self.ms);
+            let len = rest.iter().take_while(|request| request.at.as_ms() < end_ms).count();
+            let (of_slot, later) = rest.split_at(len.max(1));
+            rest = later;
+            Some((slot, of_slot))
+        })
+    }
 }

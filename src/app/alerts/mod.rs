@@ -147,6 +147,7 @@ impl AlertTask {
         self.retain(&policy);
         self.observing.follow(&self.engine, &policy);
         let counters = Counters::read(&self.metrics);
+        self.alerts.intake.count(&policy, now);
         for rule in policy.rules.iter().filter(|rule| rule.signal != AlertSignal::Threshold) {
             let seen = self.seen((&policy, rule), (counters, now)).await;
             self.conditions.see(rule, seen, now);
