@@ -276,7 +276,8 @@ descriptors:
         }
         let states = bench.engine.providers(|_, name| name == "near").await;
         let book = states[0].limits.iter().find(|limit| limit.label == "book").unwrap();
-        assert_eq!(book.waiting, Some([1, 0, 1, 1]));
+        let waiting = book.waiting.unwrap().map(|of| of.requests);
+        assert_eq!(waiting, [1, 0, 1, 1]);
     }
 
     #[tokio::test]

@@ -8,8 +8,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::policy::{PRIORITY_MAX, PRIORITY_MIN};
 
@@ -39,16 +41,25 @@ pub struct FairQueue {
     /// The current round, by priority.
     served: HashMap<u8, u64>,
     arrivals: u64,
-    waiting: Waiting,
 }
 
-/// The number of waiting requests of each priority, from 1 on.
-pub type Waiting = [usize; PRIORITY_MAX as usize];
+/// The waiting requests of each priority, from 1 on.
+pub type Waiting = [WaitingPriority; PRIORITY_MAX as usize];
 
+/// The waiting requests of a priority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitingPriority {
+    pub requests: usize,
+    /// How long the one has waited that has waited longest.
+    pub longest: Duration,
+}
+
+/// A request that waits.
 #[derive(Debug)]
-struct Waiter {
-    flow: Flow,
-    wake: Arc<Notify>,
+pub struct Waiter {
+    pub flow: Flow,
+    pub wake: Arc<Notify>,
+    pub since: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -65,12 +76,13 @@ impl std::hash::Hash for Flow {
 }
 
 impl FairQueue {
-    /// Adds a request, which is woken through `wake`. A full queue of `len_max` removes its last request instead,
-    /// unless that is the new one: then it can't wait.
+    /// Adds a request. A full queue of `len_max` removes its last request instead, unless that is the new one: then it
+    /// can't wait.
     ///
     /// # Errors
     /// The position, from 1, that the request would have had.
-    pub fn join(&mut self, flow: Flow, wake: Arc<Notify>, len_max: usize) -> Result<Rank, usize> {
+    pub fn join(&mut self, waiter: Waiter, len_max: usize) -> Result<Rank, usize> {
+        let flow = waiter.flow;
         let served = self.served.get(&flow.priority).copied().unwrap_or_default();
         let round = match self.turns.get(&flow) {
             Some(turns) => (turns.last + 1).max(served),
@@ -87,10 +99,7 @@ impl FairQueue {
         let turns = self.turns.entry(flow).or_default();
         turns.last = round;
         turns.waiting += 1;
-        self.waiters.insert(rank, Waiter { flow, wake });
-        if let Some(waiting) = self.waiting.get_mut(place(flow)) {
-            *waiting += 1;
-        }
+        self.waiters.insert(rank, waiter);
         Ok(rank)
     }
 
@@ -115,9 +124,17 @@ impl FairQueue {
         self.waiters.len()
     }
 
-    /// The number of waiting requests of each priority.
-    pub fn waiting(&self) -> Waiting {
-        self.waiting
+    /// The waiting requests of each priority. Looks at each of them.
+    pub fn waiting(&self, now: Instant) -> Waiting {
+        let mut waiting = Waiting::default();
+        for waiter in self.waiters.values() {
+            let place = usize::from(waiter.flow.priority.saturating_sub(PRIORITY_MIN));
+            if let Some(sum) = waiting.get_mut(place) {
+                let longest = now.saturating_duration_since(waiter.since);
+                sum.add(WaitingPriority { requests: 1, longest });
+            }
+        }
+        waiting
     }
 
     /// Wakes the first request, to check again whether its time has come.
@@ -135,9 +152,6 @@ impl FairQueue {
 
     fn remove(&mut self, rank: Rank) -> Option<Waiter> {
         let waiter = self.waiters.remove(&rank)?;
-        if let Some(waiting) = self.waiting.get_mut(place(waiter.flow)) {
-            *waiting -= 1;
-        }
         if let Some(turns) = self.turns.get_mut(&waiter.flow) {
             turns.waiting -= 1;
             if turns.waiting == 0 {
@@ -148,14 +162,22 @@ impl FairQueue {
     }
 }
 
-/// The index of a request's priority.
-fn place(flow: Flow) -> usize {
-    usize::from(flow.priority.saturating_sub(PRIORITY_MIN))
+impl WaitingPriority {
+    /// Adds the requests of another queue.
+    pub fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.longest = self.longest.max(other.longest);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::monotonic_now;
+
+    fn waiter(flow: Flow) -> Waiter {
+        Waiter { flow, wake: Arc::default(), since: monotonic_now() }
+    }
 
     /// Adds (priority, caller) in order, and returns the order in which they are served.
     fn check(joining: &[(u8, u64)], expected: &[usize]) {
@@ -163,7 +185,7 @@ mod tests {
         let mut ranks: Vec<Rank> = Vec::new();
         for (priority, caller) in joining {
             let flow = Flow { priority: *priority, caller: *caller };
-            ranks.push(queue.join(flow, Arc::default(), 100).unwrap());
+            ranks.push(queue.join(waiter(flow), 100).unwrap());
         }
         let mut served = Vec::new();
         while let Some(first) = ranks.iter().position(|rank| queue.position(*rank) == Some(1)) {
@@ -172,7 +194,7 @@ mod tests {
         }
         assert_eq!(served, expected, "{joining:?}");
         assert!(queue.turns.is_empty(), "nobody is remembered who doesn't wait");
-        assert_eq!(queue.waiting(), [0; 4]);
+        assert_eq!(queue.waiting(monotonic_now()), Waiting::default());
     }
 
     #[test]
@@ -189,10 +211,10 @@ mod tests {
     fn a_full_queue_gives_up_its_last_for_one_before_it() {
         let mut queue = FairQueue::default();
         let flooder = Flow { priority: 2, caller: 1 };
-        let first = queue.join(flooder, Arc::default(), 2).unwrap();
-        let second = queue.join(flooder, Arc::default(), 2).unwrap();
-        assert_eq!(queue.join(flooder, Arc::default(), 2), Err(3));
-        let other = queue.join(Flow { caller: 2, ..flooder }, Arc::default(), 2).unwrap();
+        let first = queue.join(waiter(flooder), 2).unwrap();
+        let second = queue.join(waiter(flooder), 2).unwrap();
+        assert_eq!(queue.join(waiter(flooder), 2), Err(3));
+        let other = queue.join(waiter(Flow { caller: 2, ..flooder }), 2).unwrap();
         assert_eq!((queue.position(first), queue.position(other)), (Some(1), Some(2)));
         assert_eq!(queue.position(second), None);
         assert_eq!(queue.len(), 2);
@@ -204,11 +226,10 @@ mod tests {
     fn a_late_caller_waits_for_the_current_round() {
         let mut queue = FairQueue::default();
         let one = Flow { priority: 2, caller: 1 };
-        let first: Vec<Rank> =
-            (0..3).map(|_| queue.join(one, Arc::default(), 10).unwrap()).collect();
+        let first: Vec<Rank> = (0..3).map(|_| queue.join(waiter(one), 10).unwrap()).collect();
         queue.leave(first[0], true);
         queue.leave(first[1], true);
-        let newcomer = queue.join(Flow { caller: 2, ..one }, Arc::default(), 10).unwrap();
+        let newcomer = queue.join(waiter(Flow { caller: 2, ..one }), 10).unwrap();
         assert_eq!(queue.position(newcomer), Some(1), "the round of the last one begins later");
     }
 }

@@ -65,9 +65,9 @@ impl<'h> Hold<'h, '_> {
         let deadline = started + first.wait.up_to;
         let mut last = outcome;
         let flow = self.flow(last.as_ref());
-        let mut decided = match self.join(first, flow, wait) {
+        let mut decided = match self.join(first, (flow, started), wait) {
             Err(position) => self.refused(last, first, self.queued(first, position)).await,
-            Ok(entry) => self.hold((entry, first), &mut last, deadline).await,
+            Ok(entry) => self.hold((entry, first), &mut last, (started, deadline)).await,
         };
         decided.waited = monotonic_now() - started;
         sharing.wait_duration.observe(decided.waited);
@@ -92,7 +92,7 @@ impl<'h> Hold<'h, '_> {
         &self,
         (mut entry, mut at): (QueueEntry<'h>, Waitable),
         last: &mut Option<Outcome>,
-        deadline: Instant,
+        (started, deadline): (Instant, Instant),
     ) -> Decided {
         loop {
             if let Turn::Stop { position } = entry.turn(deadline).await {
@@ -121,7 +121,7 @@ impl<'h> Hold<'h, '_> {
             // Now another counter has the longest wait.
             at = next;
             drop(entry);
-            entry = match self.join(at, flow, Some(wait)) {
+            entry = match self.join(at, (flow, started), Some(wait)) {
                 Ok(entry) => entry,
                 Err(position) => {
                     return self.refused(last.take(), at, self.queued(at, position)).await;
@@ -137,14 +137,18 @@ impl<'h> Hold<'h, '_> {
     fn join(
         &self,
         at: Waitable,
-        flow: Flow,
+        (flow, since): (Flow, Instant),
         wait: Option<Duration>,
     ) -> Result<QueueEntry<'h>, usize> {
         let queues = &self.decider.queues;
         let charge = &self.plan.batch.charges[at.charge];
         let key = self.plan.batch.keys[charge.key_index].as_str();
         let counter = queues.counter(key, &charge.limit);
-        queues.join(QueueRef { id: at.queue_id, counter, len_max: at.wait.queue }, flow, wait)
+        queues.join(
+            QueueRef { id: at.queue_id, counter, len_max: at.wait.queue },
+            (flow, since),
+            wait,
+        )
     }
 
     /// A refusal of a request that has waited, or could not wait. If the store was not asked because others wait, it is

@@ -80,6 +80,7 @@ pub use explain::{
     ExplainedCaller, ExplainedCandidate, ExplainedChoice, ExplainedDescriptor, ExplainedLimit,
     ExplainedPressure, Explanation, RuleName, UnchargedLimit,
 };
+pub use fair_queue::Waiting;
 pub use gifts::GIFT_PREFIX;
 pub use latencies::LatencyError;
 pub use plan::{DescriptorMatch, ModeSettings, Uncharged};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::limit::{Hits, Scale};
-use crate::policy::{Domain, Provider};
+use crate::policy::{Domain, Provider, Rule};
 use crate::store::provider_controls::ProviderControl;
 
 use super::Engine;
@@ -61,6 +61,16 @@ pub struct ProviderLimit {
     pub level: Option<u8>,
     /// Requests of each priority that this process holds for it; None if it has no `wait`.
     pub waiting: Option<Waiting>,
+    /// What is open to each tier, the lowest first; empty without a reserve.
+    pub open: Vec<OpenToTier>,
+}
+
+/// What callers of a tier may use of a limit with a reserve. Levels of pressure may leave less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenToTier {
+    pub tier: Box<str>,
+    /// Hits that may be in use by all callers before theirs are refused.
+    pub hits: u64,
 }
 
 impl ProviderLimit {
@@ -166,6 +176,8 @@ impl Engine {
             let adjusted = of.adjusted(capacity);
             let entry = (state.key.as_str(), state.name.as_str());
             let cap = snapshot.controls.cap_of_all(domain, entry, (of.index, state.at));
+            let capacity = cap.map_or(adjusted, |cap| cap.of(capacity).min(adjusted));
+            let open = |rule: &Rule| open(domain, rule, (capacity, outcome.at));
             let reset_ms = outcome.decisions[index].standing.reset_ms;
             let queues = &self.decider.queues;
             let key = plan.batch.keys[charge.key_index].as_str();
@@ -173,16 +185,30 @@ impl Engine {
                 rule: rule.to_owned(),
                 label: of.label.to_string(),
                 refuses: plan.mode(index).refuses(),
-                capacity: cap.map_or(adjusted, |cap| cap.of(capacity).min(adjusted)),
+                capacity,
                 scale,
                 used: inspection.used[index],
                 reset: reset_ms.map(Duration::from_millis),
                 level: level(rule),
                 waiting: of.wait.map(|_| queues.waiting(queues.counter(key, &charge.limit))),
+                open: plan.rules[index].map_or_else(Vec::new, open),
             }
         });
         limits.collect()
     }
+}
+
+/// What is open of a limit to each tier; empty without a reserve.
+fn open(domain: &Domain, rule: &Rule, (hits, at): (u64, Timestamp)) -> Vec<OpenToTier> {
+    let Some(capacity) = &rule.capacity else { return Vec::new() };
+    let capacity = capacity.at(at);
+    if capacity.ceilings.is_empty() {
+        return Vec::new();
+    }
+    let tiers = domain.classes.tiers.iter().enumerate();
+    tiers
+        .map(|(tier, name)| OpenToTier { tier: name.clone(), hits: capacity.open(tier, hits) })
+        .collect()
 }
 
 #[cfg(test)]
@@ -243,6 +269,10 @@ descriptors:
             (limits(&states[1]), states[1].limits[0].refuses),
             (vec![("far", 4, 0, None)], false)
         );
+        let open: Vec<_> =
+            states[0].limits[1].open.iter().map(|open| (&*open.tier, open.hits)).collect();
+        assert_eq!(open, [("free", 8), ("paid", 10)]);
+        assert_eq!(states[0].limits[0].open, [], "without a reserve");
         let asked_again = bench.engine.providers(|_, name| name == "near").await;
         assert_eq!(limits(&asked_again[0]), expected, "nothing is charged");
     }
@@ -260,11 +290,13 @@ descriptors:
         }
         let waiting = async || {
             let states = bench.engine.providers(|_, name| name == "near").await;
-            states[0].limits.iter().find(|limit| limit.label == "book").unwrap().waiting
+            let book = states[0].limits.iter().find(|limit| limit.label == "book").unwrap();
+            book.waiting.unwrap().map(|of| (of.requests, of.longest.as_millis()))
         };
-        assert_eq!(waiting().await, Some([1, 0, 0, 1]));
+        advance(Duration::from_millis(300)).await;
+        assert_eq!(waiting().await, [(1, 300), (0, 0), (0, 0), (1, 300)]);
         drop(held);
         advance(Duration::from_secs(1)).await;
-        assert_eq!(waiting().await, Some([0; 4]));
+        assert_eq!(waiting().await, [(0, 0); 4]);
     }
 }

@@ -21,7 +21,7 @@ use crate::limit::Limit;
 use crate::lock::lock;
 use crate::store::Charge;
 
-use super::fair_queue::{FairQueue, Flow, Rank, Waiting};
+use super::fair_queue::{FairQueue, Flow, Rank, Waiter, Waiting};
 
 /// Maximum number of waiting requests in all queues: each occupies a stream of a connection and its message.
 const WAITING_MAX: usize = 100_000;
@@ -97,12 +97,12 @@ impl WaitQueues {
         self.hasher.hash_one((key, limit.tag()))
     }
 
-    /// The number of requests of each priority that wait for a counter.
+    /// The requests of each priority that wait for a counter. Looks at each of them.
     pub fn waiting(&self, counter: u64) -> Waiting {
-        let queues = lock(&self.queues);
+        let (queues, now) = (lock(&self.queues), monotonic_now());
         let mut sums = Waiting::default();
         for queue in queues.by_id.values().filter(|queue| queue.counter == counter) {
-            sums.iter_mut().zip(queue.waiters.waiting()).for_each(|(sum, more)| *sum += more);
+            sums.iter_mut().zip(queue.waiters.waiting(now)).for_each(|(sum, more)| sum.add(more));
         }
         sums
     }
@@ -136,18 +136,20 @@ impl WaitQueues {
         0 < queues.waiting || !queues.by_id.is_empty()
     }
 
-    /// Adds a request to a queue. The first asks the store after `wait`, or earlier if that is already planned.
+    /// Adds a request, which has waited `since` then, to a queue. The first asks the store after `wait`, or earlier if that
+    /// is already planned.
     ///
     /// # Errors
     /// If the queue is full, the position that the request would have had.
     pub fn join(
         &self,
         to: QueueRef,
-        flow: Flow,
+        (flow, since): (Flow, Instant),
         wait: Option<Duration>,
     ) -> Result<QueueEntry<'_>, usize> {
         let QueueRef { id, counter, len_max } = to;
         let wake = Arc::new(Notify::new());
+        let waiter = Waiter { flow, wake: wake.clone(), since };
         let mut queues = lock(&self.queues);
         let ask_at = monotonic_now() + wait.unwrap_or_default();
         let free = WAITING_MAX.saturating_sub(queues.waiting);
@@ -160,7 +162,7 @@ impl WaitQueues {
             queue.ask_at = ask_at;
         }
         let before = queue.waiters.len();
-        let joined = queue.waiters.join(flow, wake.clone(), len_max.min(before + free));
+        let joined = queue.waiters.join(waiter, len_max.min(before + free));
         let after = queue.waiters.len();
         queues.waiting += after - before;
         if after == 0 {

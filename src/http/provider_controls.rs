@@ -189,7 +189,8 @@ async fn end(
     UrlPath((name, id)): UrlPath<(String, String)>,
     UrlQuery(EndParams { domain }): UrlQuery<EndParams>,
 ) -> Result<Ended, Problem> {
-    end_one(&edge, &by.principal, (domain.as_deref(), &name, &id)).await.map(|()| Ended)
+    let control = one(&edge, (domain.as_deref(), &name), &id).await?;
+    end_one(&edge, &by.principal, &control).await.map(|()| Ended)
 }
 
 /// Makes a change of a provider.
@@ -233,25 +234,36 @@ pub fn read(
     Ok(control)
 }
 
-/// Ends a change of a provider.
+/// A change of a provider that holds.
 ///
 /// # Errors
-/// If there is none that holds, or if the store or the audit log does not take it.
-pub async fn end_one(
+/// If there is none, or if the store does not answer.
+pub async fn one(
     edge: &Edge,
-    by: &Principal,
-    (domain, provider, id): (Option<&str>, &str, &str),
-) -> Result<(), Problem> {
+    (domain, provider): (Option<&str>, &str),
+    id: &str,
+) -> Result<ProviderControl, Problem> {
     // A change outlives its provider, and can be ended then too.
     let domain = match domain {
         Some(domain) => domain.to_owned(),
         None => domain_of(edge, None, provider)?,
     };
-    let control = edge.engine.control((&domain, provider), id).await?;
-    let line = ControlLine::new(&control, None);
-    let change = Changed::Provider { domain, provider: provider.to_owned(), control: line };
+    Ok(edge.engine.control((&domain, provider), id).await?)
+}
+
+/// Ends a change of a provider.
+///
+/// # Errors
+/// If the store or the audit log does not take it.
+pub async fn end_one(
+    edge: &Edge,
+    by: &Principal,
+    control: &ProviderControl,
+) -> Result<(), Problem> {
+    let (domain, provider) = (control.domain.clone(), control.provider.clone());
+    let change = Changed::Provider { domain, provider, control: ControlLine::new(control, None) };
     let recorded = Recorded::begin(edge, by, "end provider control", change).await?;
-    let ended = edge.engine.end_control(&control).await.map_err(Problem::from);
+    let ended = edge.engine.end_control(control).await.map_err(Problem::from);
     recorded.end(ended).await
 }
 

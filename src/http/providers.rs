@@ -12,7 +12,7 @@ use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
 use super::provider_controls::ControlBody;
 use super::quota::{check_domain, percent};
-use crate::engine::{ProviderLimit, ProviderState};
+use crate::engine::{ProviderLimit, ProviderState, Waiting};
 use crate::observe::audit::instant;
 
 pub fn operations() -> [Operation; 2] {
@@ -135,6 +135,22 @@ pub struct ProviderLimitBody {
     /// The requests that this sidecar holds for it; absent if it has no `wait`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueBody>,
+    /// What each tier may use, the lowest first; absent without a reserve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserve: Vec<ReserveBody>,
+}
+
+/// What callers of a tier may use of a limit with a reserve. Pressure may leave less.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProviderReserve")]
+pub struct ReserveBody {
+    pub tier: String,
+    /// Hits that lower tiers can't use, for this tier and those above it.
+    pub reserved: u64,
+    /// Hits that can be in use before callers of this tier are refused.
+    pub capacity: u64,
+    /// Hits that are left to them.
+    pub remaining: u64,
 }
 
 /// Held requests by priority.
@@ -146,6 +162,22 @@ pub struct QueueBody {
     pub medium: usize,
     pub high: usize,
     pub urgent: usize,
+    /// How long the one has waited that has waited longest.
+    pub longest_wait_ms: LongestWaitBody,
+}
+
+/// The longest waits by priority, in milliseconds; absent if none waits.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProviderLongestWait")]
+pub struct LongestWaitBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub medium: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub urgent: Option<u64>,
 }
 
 /// One provider.
@@ -254,10 +286,35 @@ impl ProviderLimitBody {
             adjusted_percent: limit.scale.map(|scale| f64::from(scale.hundredths()) / 100.0),
             reset_at: reset.map(|reset| instant(state.at.after(reset))),
             level: limit.level,
-            queue: limit.waiting.map(|by_priority| {
-                let [low, medium, high, urgent] = by_priority;
-                QueueBody { waiting: by_priority.iter().sum(), low, medium, high, urgent }
-            }),
+            queue: limit.waiting.map(QueueBody::from),
+            reserve: reserve(limit),
         }
+    }
+}
+
+/// What each tier may use; empty without a reserve.
+fn reserve(limit: &ProviderLimit) -> Vec<ReserveBody> {
+    let below = std::iter::once(None).chain(limit.open.iter().map(Some));
+    let bodies = limit.open.iter().zip(below).map(|(open, below)| ReserveBody {
+        tier: open.tier.to_string(),
+        reserved: below.map_or(0, |below| open.hits.saturating_sub(below.hits)),
+        capacity: open.hits,
+        remaining: open.hits.saturating_sub(limit.used),
+    });
+    bodies.collect()
+}
+
+impl From<Waiting> for QueueBody {
+    fn from(by_priority: Waiting) -> Self {
+        let [low, medium, high, urgent] = by_priority.map(|of| of.requests);
+        let longest = by_priority.map(|of| {
+            let ms = u64::try_from(of.longest.as_millis()).unwrap_or(u64::MAX);
+            (of.requests != 0).then_some(ms)
+        });
+        let waiting = low + medium + high + urgent;
+        let [low_ms, medium_ms, high_ms, urgent_ms] = longest;
+        let longest_wait_ms =
+            LongestWaitBody { low: low_ms, medium: medium_ms, high: high_ms, urgent: urgent_ms };
+        Self { waiting, low, medium, high, urgent, longest_wait_ms }
     }
 }

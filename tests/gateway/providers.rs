@@ -71,6 +71,12 @@ async fn the_use_of_each_provider_follows_requests_schedules_and_signals() {
             (&all["items"][0]["latency_ms"], &all["items"][0]["latency_from"]),
             (&json!(80.0), &json!("policy"))
         );
+        let reserve = json!([
+            { "tier": "free", "reserved": 0, "capacity": 18, "remaining": 0 },
+            { "tier": "paid", "reserved": 2, "capacity": 20, "remaining": 0 },
+        ]);
+        assert_eq!(all["items"][0]["limits"][0]["reserve"], reserve);
+        assert!(all["items"][0]["limits"][1]["reserve"].is_null(), "{all}");
         // A limit that only warns does not exhaust a provider.
         assert_eq!(all["items"][1]["status"], "available");
         assert_eq!(get(&tollgate, "?domain=other", &[]).await.status, 422);

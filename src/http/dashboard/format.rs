@@ -39,9 +39,12 @@ pub fn latency(duration: Duration) -> String {
     }
 }
 
-/// Money in millionths.
+/// Money in millionths: in hundredths, or as far as it needs below one hundredth.
 pub fn money(micros: u64, currency: &str) -> String {
-    format!("{}.{:02} {currency}", whole(micros / 1_000_000), micros % 1_000_000 / 10_000)
+    match micros {
+        1..10_000 => format!("{} {currency}", format!("0.{micros:06}").trim_end_matches('0')),
+        _ => format!("{}.{:02} {currency}", whole(micros / 1_000_000), micros % 1_000_000 / 10_000),
+    }
 }
 
 /// A time in RFC 3339 as people read it: the day and the minute, in UTC.
@@ -89,7 +92,11 @@ mod tests {
         assert_eq!([0, 999, 1_000, 1_234_567].map(whole), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.04, 12.34, 99.96, 1234.5].map(decimal), ["0.0", "12.3", "100.0", "1,235"]);
         assert_eq!([0.0, 80.0, 99.96, 33.33].map(percent), ["0 %", "80 %", "100 %", "33.3 %"]);
-        assert_eq!(money(1_234_567_890, "EUR"), "1,234.56 EUR");
+        let monies = [0, 1_200, 9_999, 10_000, 1_234_567_890].map(|micros| money(micros, "EUR"));
+        assert_eq!(
+            monies.map(|text| text.replace(" EUR", "")),
+            ["0.00", "0.0012", "0.009999", "0.01", "1,234.56"]
+        );
         let latencies = [3, 1_500, 150_000, 2_000_000].map(Duration::from_micros).map(latency);
         assert_eq!(latencies, ["3 µs", "1.5 ms", "150 ms", "2.0 s"]);
     }

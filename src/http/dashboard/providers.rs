@@ -16,9 +16,10 @@ use crate::api_token::Role;
 use crate::http::auth::{Operator, Viewer};
 use crate::http::edge::Edge;
 use crate::http::provider_controls::{
-    ActionName, ControlBody, ControlForm, end_one, make, read as read_control,
+    ActionName, ControlBody, ControlForm, end_one, make, one, read as read_control,
 };
 use crate::http::providers::{ProvidersBody, providers};
+use crate::http::usage::{ProviderSpend, spend_by_provider};
 use crate::observe::audit::instant;
 
 const PATH: &str = "/dashboard/providers";
@@ -38,6 +39,8 @@ pub struct ProvidersQuery {
 #[derive(Debug)]
 pub struct ProvidersPage {
     pub providers: ProvidersBody,
+    /// What is spent at each, or why that is unknown; None if no policy has prices.
+    pub spend: Option<Result<ProviderSpend, String>>,
     /// All changes that hold.
     pub controls: Vec<ControlBody>,
     /// For forms; None: the visitor may not change anything.
@@ -76,6 +79,7 @@ pub async fn show(
     let controls = edge.engine.provider_controls();
     let page = ProvidersPage {
         providers: providers(&edge, None).await,
+        spend: spend_by_provider(&edge).await.map_err(|problem| problem.detail).transpose(),
         controls: controls.iter().map(ControlBody::from).collect(),
         form_token: visitor.may(Role::Operator).then(|| visitor.form_token.clone()),
         until: instant(now.after(std::time::Duration::from_millis(HOLD_MS))),
@@ -93,22 +97,15 @@ pub async fn change(
 ) -> Result<Response, Failure> {
     let by = visitor.authorized::<Operator>()?.principal;
     if action == "end" {
+        let control = one(&edge, (Some(&form.domain), &form.provider), &form.id).await?;
         if form.confirmed != "yes" {
-            let known = edge.engine.provider_controls();
-            let known: Vec<ControlBody> = known.iter().map(ControlBody::from).collect();
-            let is_meant = |one: &&ControlBody| {
-                (&one.id, &one.domain, &one.provider) == (&form.id, &form.domain, &form.provider)
-            };
-            let control = known.iter().find(is_meant).ok_or_else(|| {
-                Failure::new(StatusCode::NOT_FOUND, "the change has ended already")
-            })?;
             let effect = vec![
-                format!("Ends now, on all sidecars: {}", effect(control)),
+                format!("Ends now, on all sidecars: {}", effect(&ControlBody::from(&control))),
                 "Requests are decided as the policy says again.".to_owned(),
             ];
             return Ok(ask(&visitor, &form, ("end", &effect)));
         }
-        end_one(&edge, &by, (Some(&form.domain), &form.provider, &form.id)).await?;
+        end_one(&edge, &by, &control).await?;
     } else {
         let asked = form.asked(&action)?;
         if form.confirmed != "yes" {
@@ -151,20 +148,17 @@ fn sentence(action: &str) -> Option<&'static str> {
 /// What a change does, in a sentence.
 pub fn effect(control: &ControlBody) -> String {
     let provider = &control.provider;
-    let mut whose = control.tier.as_ref().map_or_else(
-        || format!("requests for {provider}"),
-        |tier| format!("requests of the tier {tier} for {provider}"),
-    );
-    if let Some(entry) = &control.entry {
-        whose += &format!(" with {entry}");
-    }
+    let tier =
+        control.tier.as_ref().map_or_else(String::new, |tier| format!(" of the tier {tier}"));
+    let entry = control.entry.as_ref().map_or_else(String::new, |entry| format!(" with {entry}"));
+    let whose = format!("Requests{tier} for {provider}{entry}");
     match control.action {
         ActionName::Pause => format!(
             "No request for {provider} begins to wait: those that would are answered at once. Those that wait already keep \
              their place and their time."
         ),
         ActionName::Priority => {
-            format!("The priority of {whose} is {}.", control.priority.unwrap_or_default())
+            format!("{whose} have the priority {}.", control.priority.unwrap_or_default())
         }
         ActionName::Cap => {
             let limit = match &control.limit {
@@ -173,7 +167,6 @@ pub fn effect(control: &ControlBody) -> String {
             };
             let percent = control.percent.unwrap_or_default();
             format!("{whose} pass only while less than {percent}% of {limit} is in use.")
-                .replacen('r', "R", 1)
         }
     }
 }

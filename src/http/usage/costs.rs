@@ -187,13 +187,14 @@ fn scaled(sum: u64, whole: u64, part: u64) -> u64 {
 
 /// A time that a period begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Span {
+pub(super) enum Span {
     Day,
     Month,
     NextMonth,
 }
 
-fn start_of(now: Timestamp, span: Span) -> Timestamp {
+/// When a period of the present begins, in UTC.
+pub(super) fn start_of(now: Timestamp, span: Span) -> Timestamp {
     let start = || {
         let now = Instant::from_millisecond(i64::try_from(now.as_ms()).ok()?).ok()?;
         let day = now.to_zoned(TimeZone::UTC).date();

@@ -5,6 +5,7 @@ mod costs;
 mod forecast;
 mod kinds;
 mod params;
+mod provider_spend;
 mod reading;
 mod report;
 
@@ -25,6 +26,7 @@ pub use costs::{BudgetStatus, CostsBody, CostsParams, costs};
 use forecast::forecast;
 pub use forecast::{ForecastItem, forecasts};
 use params::{DenialsParams, TopParams, UsageParams};
+pub use provider_spend::{ProviderSpend, spend_by_provider};
 use reading::Reading;
 pub use reading::{Scope, read, usage_is_off};
 pub use report::{Report, ReportParams, report};

@@ -1,14 +1,19 @@
 //! The page of providers.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 
 use super::overview::status;
 use super::parts::{bar, distance, none, time};
 use super::provider_changes;
-use crate::http::dashboard::format;
 use crate::http::dashboard::providers::ProvidersPage;
+use crate::http::dashboard::{format, link};
 use crate::http::provider_controls::ActionName;
-use crate::http::providers::{LatencyFrom, ProviderBody, ProviderLimitBody, ProvidersBody};
+use crate::http::providers::{
+    LatencyFrom, ProviderBody, ProviderLimitBody, ProvidersBody, QueueBody, ReserveBody,
+};
+use crate::http::usage::{ProviderSpend, Scope};
 
 /// The page, with the part that changes.
 pub fn page(page: &ProvidersPage) -> Markup {
@@ -17,6 +22,7 @@ pub fn page(page: &ProvidersPage) -> Markup {
         @if let Some(done) = page.done { p.pill.fine #done role="status" { (done) } }
         @if !page.controls.is_empty() { (provider_changes::list(page)) }
         div #live data-live="providers" { (live(&page.providers, page.now_ms)) }
+        (spend(page.spend.as_ref()))
         @if let Some(form_token) = &page.form_token { (provider_changes::forms(page, form_token)) }
     }
 }
@@ -78,12 +84,86 @@ fn capacity(limit: &ProviderLimitBody, now_ms: u64) -> Markup {
                 }
                 span { @if let Some(reset) = &limit.reset_at { "free again " (distance(reset, now_ms)) } }
             }
-            @if let Some(queue) = &limit.queue {
-                dl.queue {
-                    dt { "Waiting" } dd { (format::whole(queue.waiting as u64)) }
-                    dt { "by priority" }
-                    dd { "urgent " (queue.urgent) ", high " (queue.high) ", medium " (queue.medium) ", low " (queue.low) }
+            @if !limit.reserve.is_empty() { (reserve(&limit.reserve)) }
+            @if let Some(queue) = &limit.queue { (self::queue(queue, &limit.limit)) }
+        }
+    }
+}
+
+/// What is reserved, and what it leaves to each tier.
+fn reserve(tiers: &[ReserveBody]) -> Markup {
+    let list = |hits: fn(&ReserveBody) -> u64, least: u64| {
+        let tiers = tiers.iter().map(|one| (hits(one), &one.tier));
+        let texts = tiers.filter(|(hits, _)| least <= *hits);
+        texts.map(|(hits, tier)| format!("{tier} {}", format::whole(hits))).collect::<Vec<_>>()
+    };
+    html! {
+        dl.reserve {
+            dt { "Reserved" } dd { (list(|one| one.reserved, 1).join(", ")) }
+            dt { "Left for" } dd { (list(|one| one.remaining, 0).join(", ")) }
+        }
+    }
+}
+
+/// The requests that wait, in the order in which they are served.
+fn queue(queue: &QueueBody, limit: &str) -> Markup {
+    let longest = &queue.longest_wait_ms;
+    let rows = [
+        ("urgent", queue.urgent, longest.urgent),
+        ("high", queue.high, longest.high),
+        ("medium", queue.medium, longest.medium),
+        ("low", queue.low, longest.low),
+    ];
+    let rows = rows.into_iter().scan(0, |before, (priority, waiting, longest)| {
+        let first = *before + 1;
+        *before += waiting;
+        Some((priority, waiting, longest.map(|ms| (first, *before, ms))))
+    });
+    html! {
+        table.queue aria-label=(format!("Queue of {limit}, {} waiting", queue.waiting)) {
+            thead { tr { th { "Priority" } th.number { "Waiting" } th.number { "Positions" } th.number { "Longest wait" } } }
+            tbody {
+                @for (priority, waiting, places) in rows {
+                    tr {
+                        td { (priority) }
+                        td.number { (format::whole(waiting as u64)) }
+                        td.number { @if let Some((first, last, _)) = places { (first) @if first != last { "–" (last) } } }
+                        td.number { @if let Some((_, _, ms)) = places { (format::latency(Duration::from_millis(ms))) } }
+                    }
                 }
+            }
+        }
+    }
+}
+
+/// What is spent at each provider.
+fn spend(spend: Option<&Result<ProviderSpend, String>>) -> Markup {
+    html! {
+        section.card aria-labelledby="spend-title" {
+            h2 #spend-title {
+                "Cost"
+                @if let Some(Ok(spend)) = spend {
+                    span.muted { @match spend.scope { Scope::Fleet => "all sidecars", Scope::Sidecar => "this sidecar" } ", in UTC, when this page was opened" }
+                }
+            }
+            @match spend {
+                None => (none("No policy has prices.")),
+                Some(Err(reason)) => p.muted #spend-unknown { "Unknown: " (reason) },
+                Some(Ok(spend)) => div.scroll tabindex="0" role="group" aria-labelledby="spend-title" {
+                    table #spend {
+                        thead { tr { th { "Provider" } th { "Domain" } th.number { "Today" } th.number { "This month" } } }
+                        tbody {
+                            @for item in &spend.items {
+                                tr {
+                                    td { a href=(format!("/dashboard/usage?by=provider&value={}", link::encoded(&item.provider))) { (item.provider) } }
+                                    td { (item.domain) }
+                                    td.number { (format::money(item.day_micros, &item.currency)) }
+                                    td.number { (format::money(item.month_micros, &item.currency)) }
+                                }
+                            }
+                        }
+                    }
+                },
             }
         }
     }
