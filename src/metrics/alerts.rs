@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 pub struct AlertMetrics {
     firing: Family<SeverityLabel, Gauge>,
     notifications: Family<ChannelLabels, Counter>,
+    answers: Family<AnswerLabel, Gauge>,
     /// It has one series, without labels.
     rejected: Family<NoLabels, Gauge>,
 }
@@ -20,6 +21,11 @@ type NoLabels = Vec<(&'static str, &'static str)>;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SeverityLabel {
     severity: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabel {
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,6 +66,14 @@ impl AlertMetrics {
         self.firing.get_or_create(&SeverityLabel { severity }).set(count);
     }
 
+    /// Sets the numbers of answers that hold, and of those that wait for a place.
+    pub fn answer(&self, (in_force, waiting): (usize, usize)) {
+        for (state, count) in [("in_force", in_force), ("waiting", waiting)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.answers.get_or_create(&AnswerLabel { state }).set(count);
+        }
+    }
+
     /// Counts a notification that was sent.
     pub fn sent(&self, channel: &str, count: u64) {
         self.count(channel, SENT, count);
@@ -84,6 +98,11 @@ impl AlertMetrics {
             "alerts_firing",
             "Alerts that fire on this sidecar, by severity; events such as thresholds are not among them",
             self.firing.clone(),
+        );
+        registry.register(
+            "alert_answers",
+            "Callers that rules about abuse restrict, and those that are not restricted yet because too many are; of the whole fleet",
+            self.answers.clone(),
         );
         registry.register(
             "alert_notifications",

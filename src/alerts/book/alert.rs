@@ -63,6 +63,9 @@ pub struct OpenAlert {
     /// The channels to which it was escalated.
     #[serde(default)]
     pub escalated_to: Vec<String>,
+    /// Its answer waits, because too many callers are restricted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answer_waits: bool,
 }
 
 /// An alert that is no longer open.
@@ -207,6 +210,7 @@ impl OpenAlert {
             told: false,
             told_ms: 0,
             escalated_to: Vec::new(),
+            answer_waits: false,
             notify: rule.notify.iter().map(|name| name.to_string()).collect(),
         }
     }

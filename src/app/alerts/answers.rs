@@ -11,7 +11,7 @@ use crate::http::{Restriction, Restrictor};
 #[derive(Debug)]
 pub struct Answers {
     restrictor: Restrictor,
-    /// Whether the last change left answers out because too many callers are restricted.
+    /// Whether the last change made answers wait because too many callers are restricted.
     is_full: bool,
 }
 
@@ -23,11 +23,11 @@ impl Answers {
 
     /// Gives the answers that a change of the book has claimed. One that fails is told in the log; the alert stays open.
     pub async fn give(&mut self, keeper: &Arc<Keeper>, claimed: Claimed) {
-        let Claimed { answers, dropped } = claimed;
-        if dropped != 0 && !self.is_full {
-            tracing::warn!(dropped, "alerts restrict no more callers: too many are restricted");
+        let Claimed { answers, delayed } = claimed;
+        if delayed != 0 && !self.is_full {
+            tracing::warn!(delayed, "answers of alerts wait: too many callers are restricted");
         }
-        self.is_full = dropped != 0;
+        self.is_full = delayed != 0;
         let mut failed = BTreeSet::new();
         for AlertAnswer { alert, rule, caller, domain, tier, until_ms } in &answers {
             let restriction = Restriction {

@@ -164,16 +164,17 @@ impl AlertTask {
         let events: Vec<Firing<'_>> =
             events.iter().filter_map(|event| event.firing(&policy)).collect();
         let (sidecar, keeper, removed) = (&self.sidecar, &self.alerts.keeper, &self.removed);
-        let (dropped, unsent, (dead, is_under_way), claimed) = keeper
+        let (dropped, unsent, (dead, is_under_way), (claimed, counts)) = keeper
             .change(|book, now| {
                 let before = book.dropped();
                 book.sync(sidecar, (&policy, &firing), now);
                 events.iter().for_each(|event| book.event(&policy, event, now));
                 let dead = book.remove_channels(removed, now);
-                let claimed = book.claim_answers(&policy, now);
-                (book.dropped() - before, book.take_unsent(), dead, claimed)
+                let answers = (book.claim_answers(&policy, now), book.answer_counts(now));
+                (book.dropped() - before, book.take_unsent(), dead, answers)
             })
             .await;
+        self.metrics.alerts.answer(counts);
         self.answers.give(&self.alerts.keeper, claimed).await;
         if dropped != 0 && !self.is_full {
             tracing::warn!(dropped, "alerts are not opened: too many are open");

@@ -65,6 +65,9 @@ pub struct AlertBody {
     /// What was done with the caller that it is about, while it holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<AlertAnswerBody>,
+    /// The answer of its rule is not given yet, because too many callers are restricted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answer_waits: bool,
     /// A silence or a maintenance window holds back its notifications.
     pub silenced: bool,
 }
@@ -108,6 +111,7 @@ impl AlertsBody {
             closed_at: Some(instant(Timestamp::from_ms(closed.closed_ms))),
             resolved_by: closed.resolved_by.clone(),
             answer: answer(&closed.alert),
+            answer_waits: false,
             ..AlertBody::open(&closed.alert, false)
         });
         let closed = closed.filter(|one| params.selects(one)).take(closed_max);
@@ -139,6 +143,7 @@ impl AlertBody {
             acknowledged_by: alert.acknowledged_by.clone(),
             resolved_by: None,
             answer: None,
+            answer_waits: alert.answer_waits,
             silenced,
         }
     }

@@ -99,6 +99,8 @@ fn row(alert: &AlertBody, (form_token, now_ms): (Option<&str>, u64)) -> Markup {
                     "closed " (time(closed)) " "
                     @if let Some(by) = &alert.resolved_by { "by " (by) }
                 }
+                @if let Some(answer) = &alert.answer { span.pill.warning { "restricted to " (answer.tier) " until " (time(&answer.until)) } " " }
+                @if alert.answer_waits { span.pill { "waits to be restricted" } " " }
                 @if alert.silenced { span.pill { "silenced" } " " }
                 @if let Some(by) = &alert.acknowledged_by { span.pill.fine { "acknowledged by " (by) } " " }
                 @if let (Some(form_token), AlertState::Open) = (form_token, alert.state) {
