@@ -38,6 +38,7 @@ mod record;
 mod record_name;
 mod reference_counts;
 mod refusal_id;
+mod reloads;
 mod request;
 mod reserved;
 mod reserving;
@@ -67,6 +68,7 @@ use deadline::DeadlineBudget;
 use decider::Decider;
 use plan::{Plan, Question};
 use refusal_id::RefusalIds;
+use reloads::Reloads;
 
 pub use adjusting::{AdjustedLimit, SignalError};
 pub use admission::{AdmissionControl, AdmissionGate};
@@ -95,6 +97,7 @@ pub use record::{
 };
 pub use record_name::stored_name;
 pub use refusal_id::RefusalId;
+pub use reloads::PolicyReload;
 pub use request::{
     AskedReservation, BroughtLimits, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource,
     Override, Request, RequestError, Taking,
@@ -114,6 +117,8 @@ pub struct Engine {
     /// Signals, what is known of the limits that follow them, and changes of providers. Locked to copy a few texts.
     known_signals: Mutex<KnownSignals>,
     refusal_ids: RefusalIds,
+    /// What the last reloads of policies have changed.
+    pub reloads: Reloads,
 }
 
 /// A snapshot of the policies in force, kept as long as a request and its verdict need it.
@@ -138,6 +143,7 @@ impl Engine {
             sink: None,
             known_signals: Mutex::default(),
             refusal_ids: RefusalIds::new(),
+            reloads: Reloads::default(),
         }
     }
 

@@ -46,6 +46,8 @@ pub use model::{
 };
 pub use overlay::compile_with_overlays;
 pub use problem::{Problem, Severity, Source};
-pub use render::{RuleTrace, TraceEnd, TraceStep, metadata_json, render};
+pub use render::{
+    Edit, EditedPart, PolicyEdits, RuleTrace, TraceEnd, TraceStep, metadata_json, render,
+};
 pub use schema::{alerts_schema, schema};
 pub use yaml::nearest;

@@ -6,11 +6,11 @@ use arc_swap::ArcSwap;
 
 use crate::alerts::check_need;
 use crate::app::sources::Texts;
-use crate::engine::Engine;
+use crate::engine::{Engine, PolicyReload};
 use crate::metrics::{Metrics, Reload};
 use crate::policy::{
     AlertPolicy, Callers, CallersFor, CompileOptions, Gone, NOT_ALL_COMPARED, Origin, OverlayState,
-    PolicySet, Problem, Restart, Severity, compile_alerts_with, compile_callers_for,
+    PolicyEdits, PolicySet, Problem, Restart, Severity, compile_alerts_with, compile_callers_for,
     compile_with_overlays, count_changes,
 };
 
@@ -120,7 +120,9 @@ impl Subject for Policies {
             policy.version = version,
             "policies loaded"
         );
+        let before = self.engine.policies();
         self.engine.replace(policies);
+        self.note_edits(&before);
     }
 
     fn count(&self, reload: Reload) {
@@ -132,6 +134,20 @@ impl Subject for Policies {
 }
 
 impl Policies {
+    /// Notes what a reload has changed, if it was no first load.
+    fn note_edits(&self, before: &PolicySet) {
+        let policies = self.engine.policies();
+        if before.origin().is_none() || before.hash() == policies.hash() {
+            return;
+        }
+        self.engine.reloads.note(PolicyReload {
+            at: self.engine.now(),
+            hashes: [before, &*policies].map(|set| set.hash().to_owned()),
+            source: policies.origin().map_or("", |origin| origin.source).to_owned(),
+            edits: PolicyEdits::between(before, &policies),
+        });
+    }
+
     /// Reports the counts that an edit does not keep.
     fn tell_count_changes(&self, policies: &PolicySet) {
         let found = count_changes(&self.engine.policies(), policies);

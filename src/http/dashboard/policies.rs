@@ -10,7 +10,7 @@ use super::page::Page;
 use super::view;
 use super::view::layout::Section;
 use super::visitor::{Submitted, Visitor};
-use crate::engine::{Descriptor, Explanation, HitsSource, Request};
+use crate::engine::{Descriptor, Explanation, HitsSource, PolicyReload, Request};
 use crate::http::auth::Viewer;
 use crate::http::edge::Edge;
 use crate::limit::Hits;
@@ -38,7 +38,12 @@ pub struct CheckForm {
 #[derive(Debug, Default)]
 pub struct PoliciesPage {
     pub hash: String,
+    /// The last reload has failed, and earlier policies are in force.
+    pub is_rejected: bool,
     pub domains: Vec<DomainRules>,
+    /// The last ones, the newest first.
+    pub reloads: Vec<PolicyReload>,
+    pub now_ms: u64,
     pub query: ExplainQuery,
     /// The explained request, or why it can't be explained.
     pub explanation: Option<Result<Explanation, String>>,
@@ -145,7 +150,14 @@ impl PoliciesPage {
             let tiers = domain.classes.tiers.iter().map(|tier| (**tier).to_owned()).collect();
             DomainRules { name: domain.name.clone(), tiers, rules, more }
         });
-        Self { hash: policies.hash().to_owned(), domains: domains.collect(), ..Self::default() }
+        Self {
+            hash: policies.hash().to_owned(),
+            is_rejected: edge.metrics.policy_rejected.get() == 1,
+            domains: domains.collect(),
+            reloads: edge.engine.reloads.list(),
+            now_ms: edge.engine.now().as_ms(),
+            ..Self::default()
+        }
     }
 }
 

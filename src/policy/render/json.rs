@@ -85,7 +85,7 @@ fn integer_json(value: i128) -> Value {
 }
 
 /// All except the rules.
-fn describe_domain(domain: &Domain) -> Value {
+pub fn describe_domain(domain: &Domain) -> Value {
     let mut described = json!({
         "domain": domain.name,
         "timezone": domain.zone.iana_name(),
@@ -136,8 +136,15 @@ fn describe_overlay(overlay: &Overlay) -> Value {
 enum Shown {
     /// What is decided.
     Decided,
+    /// The same without the rules below.
+    Alone,
     /// Also where the parts of a rule with an overlay are said.
     WithPlaces,
+}
+
+/// What a rule decides, without the rules below it.
+pub fn describe_rule_alone(classes: &Classes, rule: &Rule) -> Value {
+    describe_rule(classes, rule, Shown::Alone)
 }
 
 fn describe_rule(classes: &Classes, rule: &Rule, shown: Shown) -> Value {
@@ -172,10 +179,8 @@ fn describe_rule(classes: &Classes, rule: &Rule, shown: Shown) -> Value {
     };
     list("limits", rule.limits.iter().map(limit).collect());
     list("replaces", rule.replaces.iter().map(String::as_str).collect());
-    list(
-        "descriptors",
-        rule.rules().iter().map(|rule| describe_rule(classes, rule, shown)).collect(),
-    );
+    let below = rule.rules().iter().filter(|_| shown != Shown::Alone);
+    list("descriptors", below.map(|rule| describe_rule(classes, rule, shown)).collect());
     if let Some(only) = &rule.only {
         map.insert("only".to_owned(), describe_only(classes, only));
     }

@@ -45,6 +45,24 @@ async fn policies_are_shown_checked_and_explained() {
     browser.enter("#text", "domain: d\ndescriptors: [{ key: a, limits: [1/day] }]").await;
     browser.click("#check button").await;
     browser.shows("#problems", "It is valid.").await;
+
+    browser.open(&site.url("/dashboard/policies")).await;
+    browser.shows("#reloads", "No reload").await;
+    site.tollgate.edit(&POLICY.replace("free: 10/day", "free: 12/day"));
+    eventually("the reload", async || {
+        browser.open(&site.url("/dashboard/policies")).await;
+        browser.text("#reloads").await.contains("10/day becomes 12/day").then_some(())
+    })
+    .await;
+    browser.shows("#reloads summary", "from files").await;
+    browser.shows("#reloads li", "gate user").await;
+    check_look(&browser).await;
+    site.tollgate.edit("domain: gate\nlimits: []");
+    eventually("the failure", async || {
+        browser.open(&site.url("/dashboard/policies")).await;
+        browser.text("main").await.contains("The last reload failed").then_some(())
+    })
+    .await;
     assert_eq!(browser.errors().await, Vec::<String>::new());
 }
 

@@ -2,21 +2,25 @@
 
 use maud::{Markup, html};
 
-use super::parts::none;
+use super::parts::{distance, none};
 use crate::engine::{ExplainedDescriptor, Explanation};
 use crate::http::dashboard::format;
 use crate::http::dashboard::policies::{DomainRules, PoliciesPage, RuleRow};
+use crate::observe::audit::instant;
+use crate::policy::{Edit, EditedPart};
 
 /// The page.
 pub fn page(page: &PoliciesPage, form_token: &str) -> Markup {
     html! {
         h1 { "Policies" span.muted { "in force: " code #hash { (page.hash) } } }
+        @if page.is_rejected { p.note-box.warning role="status" { "The last reload failed: earlier policies are in force. The log has the reason." } }
         div.columns.even {
             (explain(page))
             (check(page, form_token))
         }
         @if page.domains.is_empty() { section.card { (none("No policy is loaded.")) } }
         @for domain in &page.domains { (rules(domain)) }
+        (reloads(page))
         p { a href="/policy" { "All of it as JSON" } }
     }
 }
@@ -115,6 +119,39 @@ fn check(page: &PoliciesPage, form_token: &str) -> Markup {
                 Some((_, problems)) if problems.is_empty() => p.fine #problems role="status" { "It is valid." },
                 Some((_, problems)) => pre #problems tabindex="0" { (problems) },
             }
+        }
+    }
+}
+
+/// What the last reloads have changed.
+fn reloads(page: &PoliciesPage) -> Markup {
+    html! {
+        section.card #reloads aria-labelledby="reloads-title" {
+            h2 #reloads-title { "Last reloads" span.muted { "of this process, the newest first" } }
+            @if page.reloads.is_empty() { (none("No reload has changed what is decided since the start.")) }
+            @for reload in &page.reloads {
+                @let [before, since] = &reload.hashes;
+                details open[page.reloads.len() == 1] {
+                    summary {
+                        (distance(&instant(reload.at), page.now_ms)) " from " (reload.source) ": "
+                        code { (before) } " became " code { (since) }
+                    }
+                    ul { @for part in &reload.edits.parts { li { (edited(part)) } } }
+                    @if reload.edits.more != 0 { p.muted { "and " (format::whole(reload.edits.more as u64)) " more" } }
+                }
+            }
+        }
+    }
+}
+
+fn edited(part: &EditedPart) -> Markup {
+    html! {
+        strong { (part.domain) } " "
+        @if let Some(rule) = &part.rule { code { (rule) } " " }
+        @match &part.edit {
+            Edit::Added => "is added",
+            Edit::Removed => "is removed",
+            Edit::Changed(fields) => ul.small { @for field in fields { li { (field) } } },
         }
     }
 }
