@@ -17,9 +17,10 @@ use crate::clock::Timestamp;
 use crate::http::auth::{Own, Viewer};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
+use crate::http::quota::QuotaParams;
 use crate::http::usage::{
-    CostsBody, CostsParams, DenialItem, Report, ReportParams, Scope, UsageItem, answer, costs,
-    report,
+    CostsBody, CostsParams, DenialItem, ForecastItem, Report, ReportParams, Scope, UsageItem,
+    answer, costs, forecasts, report,
 };
 use crate::usage::{Dimension, Granularity, Rank, UsageQuery, View};
 
@@ -78,6 +79,8 @@ pub struct UsagePage {
     pub items: Vec<UsageItem>,
     pub denials: Vec<DenialItem>,
     pub costs: Option<CostsBody>,
+    /// Of the limits of the caller that is selected, or why there are none; None: none is.
+    pub forecasts: Option<Result<Vec<ForecastItem>, String>>,
     pub of_fleet: bool,
     pub from: String,
     /// Why there is nothing.
@@ -174,6 +177,7 @@ impl UsagePage {
             items: Vec::new(),
             denials: Vec::new(),
             costs: None,
+            forecasts: None,
             of_fleet: false,
             from: String::new(),
             reason: None,
@@ -225,6 +229,14 @@ impl UsagePage {
             ..query(false, Rank::Refused, ROWS_MAX)
         };
         self.denials = answer(edge, denials, DenialItem::new).await?.items;
+        if params.by == By::Caller && !params.value.is_empty() {
+            let target = QuotaParams::default().target(params.value.clone());
+            let found = match target {
+                Ok(target) => forecasts(edge, target).await.map(|body| body.items),
+                Err(problem) => Err(problem),
+            };
+            self.forecasts = Some(found.map_err(|problem| problem.detail));
+        }
         let has_prices =
             edge.engine.policies().domains().iter().any(|domain| domain.prices.is_some());
         if has_prices {

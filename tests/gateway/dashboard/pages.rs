@@ -97,6 +97,7 @@ async fn usage_is_that_of_the_traffic_by_any_dimension() {
         browser.open(&site.url("/dashboard/usage?by=caller&value=bob")).await;
         browser.shows("#passed", "1").await;
         browser.shows("#refused", "0").await;
+        browser.shows("#forecast", "dailyunknown: ").await;
         browser.open(&site.url("/dashboard/usage?by=reason&reason=over_limit")).await;
         browser.shows("#denials tbody", "ann").await;
         let csv = browser.value("(() => { const get = new XMLHttpRequest(); get.open('GET', '/dashboard/usage.csv?by=caller', false); get.send(); return get.getResponseHeader('content-type') + get.responseText; })()").await;

@@ -48,7 +48,7 @@ fn mark(percent: f64) -> Markup {
 }
 
 /// When it will be used up.
-fn expected(forecast: &ForecastItem) -> Option<Markup> {
+pub fn expected(forecast: &ForecastItem) -> Option<Markup> {
     let expected = forecast.expected.as_ref()?;
     Some(html! {
         @match &expected.reached_at {

@@ -2,10 +2,11 @@
 
 use maud::{Markup, PreEscaped, html};
 
+use super::limit::expected;
 use super::parts::{distance, none, time};
 use crate::http::dashboard::usage::{By, Period, UsagePage};
 use crate::http::dashboard::{chart, format, link};
-use crate::http::usage::{BudgetStatus, CostsBody, NamesBody, UsageItem};
+use crate::http::usage::{BudgetStatus, CostsBody, ForecastItem, NamesBody, UsageItem};
 
 /// The page.
 pub fn page(usage: &UsagePage) -> Markup {
@@ -16,6 +17,7 @@ pub fn page(usage: &UsagePage) -> Markup {
         @else {
             (trend(usage))
             @if usage.params.by != By::Reason { (made_of(usage)) }
+            @if let Some(forecasts) = &usage.forecasts { (forecast(forecasts)) }
             (denials(usage))
             @if let Some(costs) = &usage.costs { (spend(costs)) }
         }
@@ -123,6 +125,29 @@ fn name(names: &NamesBody, by: By) -> Option<&str> {
         By::Reason => &names.reason,
     };
     name.as_ref()?.as_deref()
+}
+
+/// When the limits of a caller will be used up.
+fn forecast(forecasts: &Result<Vec<ForecastItem>, String>) -> Markup {
+    html! {
+        section.card #forecast aria-labelledby="forecast-title" {
+            h2 #forecast-title { "Forecast" span.muted { "of the limits of this caller" } }
+            @match forecasts {
+                Err(reason) => (none(reason)),
+                Ok(items) => dl {
+                    @for item in items {
+                        dt { (item.limit) }
+                        dd {
+                            @match (expected(item), &item.unknown) {
+                                (Some(text), _) => (text),
+                                (None, reason) => { "unknown: " (reason.as_deref().unwrap_or_default()) },
+                            }
+                        }
+                    }
+                },
+            }
+        }
+    }
 }
 
 fn denials(usage: &UsagePage) -> Markup {
