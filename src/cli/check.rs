@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
 
 use super::{
@@ -12,10 +12,11 @@ use super::{
 };
 use crate::alerts::check_need;
 use crate::app::SourceFilesError;
+use crate::clock::Clock;
 use crate::policy::{
-    CallersFor, CompileOptions, CountChanges, Gone, NOT_ALL_COMPARED, PolicySet, Problem, Restart,
-    Severity, Source, compile, compile_alerts_with, compile_callers_for, compile_with_overlays,
-    count_changes, render,
+    AlertChecks, CallersFor, CompileOptions, CountChanges, Gone, NOT_ALL_COMPARED, PolicySet,
+    Problem, Restart, Severity, Source, compile, compile_alerts_with, compile_callers_for,
+    compile_with_overlays, count_changes, render,
 };
 use crate::printable;
 
@@ -27,6 +28,8 @@ Examples:
   tollgate check --alerts config/alerts.yaml      Files of alerts
   tollgate check --callers callers.yaml --policies policies
                                                   Also check their tiers and limits
+  tollgate check --alerts alerts.yaml --policies policies
+                                                  Also check their tiers, domains and providers
   tollgate check sent.yaml --overlay overlays     Files that add to policies of an xDS server
   tollgate check new.yaml --against old.yaml      Before an edit: which limits would lose their counts
   kubectl get configmap policies -o jsonpath='{.data.shop\\.yaml}' | tollgate check /dev/stdin
@@ -48,8 +51,8 @@ pub fn command() -> Command {
                 .value_name("PATH")
                 .value_parser(value_parser!(PathBuf))
                 .action(ArgAction::Append)
-                .requires("callers")
-                .help("With --callers: policies that must have the tiers and limits of the callers"),
+                .requires("kind")
+                .help("With --callers or --alerts: policies that must have the tiers and limits of callers, or the domains, tiers and providers of alerts"),
         )
         .arg(
             Arg::new("deny_warnings")
@@ -66,6 +69,7 @@ pub fn command() -> Command {
                 .help("Report the limits that start a new count or are gone if these policies replace those at OLD"),
         )
         .arg(format_arg())
+        .group(ArgGroup::new("kind").args(["callers", "alerts"]))
 }
 
 /// The policies in force.
@@ -118,10 +122,8 @@ fn report_of(matches: &ArgMatches, sources: Vec<Source>) -> Result<Report, Sourc
         merge_domains: matches.get_flag("merge_domains"),
         ..CompileOptions::default()
     };
-    if matches.get_flag("alerts") {
-        return Ok(Report::of_alerts(sources));
-    }
-    if !matches.get_flag("callers") {
+    let (of_callers, of_alerts) = (matches.get_flag("callers"), matches.get_flag("alerts"));
+    if !of_callers && !of_alerts {
         return match matches.get_one::<PathBuf>("against") {
             None => Ok(Report::of_policies((sources, overlays(matches)?), options, None)),
             Some(path) => {
@@ -130,12 +132,13 @@ fn report_of(matches: &ArgMatches, sources: Vec<Source>) -> Result<Report, Sourc
             }
         };
     }
+    let of = if of_alerts { Report::of_alerts } else { Report::of_callers };
     if !matches.contains_id("policies") {
-        return Ok(Report::of_callers(sources, None));
+        return Ok(of(sources, None));
     }
     let policies = sources_of(matches, "policies")?;
     Ok(match compile(&policies, options) {
-        Ok(policies) => Report::of_callers(sources, Some(&policies)),
+        Ok(policies) => of(sources, Some(&policies)),
         Err(problems) => Report::of_problems(problems, policies),
     })
 }
@@ -192,8 +195,10 @@ impl Report {
         }
     }
 
-    fn of_alerts(sources: Vec<Source>) -> Self {
-        match compile_alerts_with(&sources, &check_need) {
+    fn of_alerts(sources: Vec<Source>, policies: Option<&PolicySet>) -> Self {
+        let now = Clock::system().now().timestamp();
+        let checks = AlertChecks { need: &check_need, policies, now: Some(now) };
+        match compile_alerts_with(&sources, &checks) {
             Ok(policy) => {
                 let (rules, channels) = (policy.rules.len(), policy.channels.len());
                 let found =

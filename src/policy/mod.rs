@@ -15,11 +15,11 @@ mod schema;
 pub mod yaml;
 
 pub use alerts::{
-    AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertGrouping, AlertNeed, AlertPolicy,
-    AlertReceiver, AlertRestriction, AlertRule, AlertSeverity, AlertSignal, AlertSplit,
-    AlertTemplate, AlertTemplates, AlertUrl, DISTINCT_MAX, HttpReceiver, MailReceiver, MailTls,
-    MaintenanceWindow, TemplateAlert, TemplateFailed, TemplateFields, check_url, compile_alerts,
-    compile_alerts_with, escape_slack,
+    AlertBounds, AlertChannel, AlertChecks, AlertEscalation, AlertFilter, AlertGrouping, AlertNeed,
+    AlertPolicy, AlertReceiver, AlertRestriction, AlertRule, AlertSeverity, AlertSignal,
+    AlertSplit, AlertTemplate, AlertTemplates, AlertUrl, DISTINCT_MAX, HttpReceiver, MailReceiver,
+    MailTls, MaintenanceWindow, Misfit, TemplateAlert, TemplateFailed, TemplateFields, check_url,
+    compile_alerts, compile_alerts_with, escape_slack, misfits,
 };
 pub use callers::{
     BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, Flaws, NAME_LEN_MAX,

@@ -1,55 +1,41 @@
-//! Has records hold what rules of alerts read of requests, and warns of rules for which no policy names it.
+//! Has records hold what rules of alerts read of requests, and warns of what rules name and no policy has.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::policy::{AbuseEntry, AlertPolicy, AlertRule, Domain};
+use crate::policy::{AlertPolicy, PolicySet, misfits};
 
-/// What is read of requests for rules.
+/// What rules read of requests and policies.
 #[derive(Debug, Default)]
 pub struct Observing {
-    /// The rules that were warned of.
-    warned: BTreeSet<Arc<str>>,
+    /// The alerts and policies that were compared last.
+    compared: Option<(Arc<AlertPolicy>, Arc<PolicySet>)>,
+    /// What was warned of: the names of rules, and the reasons.
+    warned: BTreeSet<(Arc<str>, String)>,
 }
 
 impl Observing {
     /// Follows the rules and policies in force.
-    pub fn follow(&mut self, engine: &Engine, alerts: &AlertPolicy) {
-        let entries = alerts.entries();
-        engine.observe(entries);
-        if entries.is_empty() {
-            self.warned.clear();
-            return;
-        }
+    pub fn follow(&mut self, engine: &Engine, alerts: &Arc<AlertPolicy>) {
+        engine.observe(alerts.entries());
         let policies = engine.policies();
-        if policies.is_pending() {
+        let is_known = self.compared.as_ref().is_some_and(|(of_alerts, of_policies)| {
+            Arc::ptr_eq(of_alerts, alerts) && Arc::ptr_eq(of_policies, &policies)
+        });
+        if is_known || policies.is_pending() {
             return;
         }
-        let lacks = |rule: &&AlertRule| {
-            let has_all =
-                |domain: &&Domain| rule.signal.entries().iter().all(|entry| has(domain, *entry));
-            !policies.domains().iter().any(has_all)
-        };
-        let lacking: Vec<&AlertRule> = alerts.rules.iter().filter(lacks).collect();
-        self.warned.retain(|name| lacking.iter().any(|rule| rule.name == *name));
-        for rule in lacking {
-            if self.warned.insert(rule.name.clone()) {
-                let names: Vec<_> = rule.signal.entries().iter().map(|one| one.name()).collect();
-                let entries = names.join(", ");
-                tracing::warn!(
-                    alert = &*rule.name,
-                    entries,
-                    "an alert never fires: no policy names these entries in `abuse`"
-                );
-            }
+        let found: BTreeSet<_> = alerts
+            .rules
+            .iter()
+            .flat_map(|rule| misfits(rule, &policies).into_iter().map(|one| (&rule.name, one)))
+            .map(|(name, misfit)| (name.clone(), misfit.message))
+            .collect();
+        for (name, reason) in found.difference(&self.warned) {
+            tracing::warn!(alert = &**name, "alert `{name}`: {reason}");
         }
+        self.warned = found;
+        self.compared = Some((alerts.clone(), policies));
     }
-}
-
-/// Whether requests of a domain may have an entry.
-fn has(domain: &Domain, entry: AbuseEntry) -> bool {
-    // The check of an API key knows the address by itself.
-    let checks = domain.api_keys.as_ref().is_some_and(|api_keys| api_keys.charges);
-    domain.abuse.key(entry).is_some() || (entry == AbuseEntry::Address && checks)
 }

@@ -9,9 +9,9 @@ use crate::app::sources::Texts;
 use crate::engine::{Engine, PolicyReload};
 use crate::metrics::{Metrics, Reload};
 use crate::policy::{
-    AlertPolicy, Callers, CallersFor, CompileOptions, Gone, NOT_ALL_COMPARED, Origin, OverlayState,
-    PolicyEdits, PolicySet, Problem, Restart, Severity, compile_alerts_with, compile_callers_for,
-    compile_with_overlays, count_changes,
+    AlertChecks, AlertPolicy, Callers, CallersFor, CompileOptions, Gone, NOT_ALL_COMPARED, Origin,
+    OverlayState, PolicyEdits, PolicySet, Problem, Restart, Severity, compile_alerts_with,
+    compile_callers_for, compile_with_overlays, count_changes,
 };
 
 /// Limits that a reload reports one by one: those that start a new count, and those that are gone.
@@ -220,7 +220,9 @@ impl Subject for FileAlerts {
     const RELOAD: &'static str = "reload alerts";
 
     fn compile(&self, texts: &Texts) -> Result<AlertPolicy, Vec<Problem>> {
-        compile_alerts_with(&texts.sources, &check_need)
+        // The task of alerts compares them with the policies, which are edited for themselves.
+        let checks = AlertChecks { need: &check_need, policies: None, now: None };
+        compile_alerts_with(&texts.sources, &checks)
     }
 
     fn version(&self, texts: &str) -> String {

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{ToSpan, Zoned};
 
-use super::condition::Condition;
+use super::condition::{Condition, DateRange};
 use super::timeline::{Span, Timeline};
 use crate::clock::Timestamp;
 
@@ -52,6 +52,18 @@ impl Timetable {
     /// By precedence.
     pub fn conditions(&self) -> &[Condition] {
         &self.conditions
+    }
+
+    /// Whether its conditions have dates of given years only, all of which are past.
+    pub fn is_past(&self, now: Timestamp) -> bool {
+        // Hours that cross midnight end on the day after.
+        let yesterday = self.date(now.as_ms()).and_then(|today| today.yesterday().ok());
+        let is_past = |range: &DateRange| match *range {
+            DateRange::Once { last, .. } => yesterday.is_some_and(|yesterday| last < yesterday),
+            DateRange::Yearly { .. } => false,
+        };
+        let is_over = |one: &Condition| !one.dates.is_empty() && one.dates.iter().all(is_past);
+        self.conditions.iter().all(is_over)
     }
 
     /// The active condition at a time, by index.

@@ -73,9 +73,19 @@ impl MaintenanceWindow {
         label: impl Fn(&str) -> Option<&'l str>,
         now: Timestamp,
     ) -> bool {
-        (self.rules.is_empty() || self.rules.iter().any(|covered| **covered == *rule))
+        self.covers_rule(rule)
             && self.labels.iter().all(|(name, value)| label(name) == Some(value))
             && self.is_active(now)
+    }
+
+    /// Whether it is for alerts of this rule, with any labels.
+    pub fn covers_rule(&self, rule: &str) -> bool {
+        self.rules.is_empty() || self.rules.iter().any(|covered| **covered == *rule)
+    }
+
+    /// Whether all of its dates are past at a time.
+    pub fn is_past(&self, now: Option<Timestamp>) -> bool {
+        now.is_some_and(|now| self.timetable.is_past(now))
     }
 
     /// Whether it is now.

@@ -4,6 +4,7 @@ mod abuse;
 mod address;
 mod channel;
 mod duration;
+mod fit;
 mod grouping;
 mod idle;
 mod labels;
@@ -17,18 +18,22 @@ mod template;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::clock::Timestamp;
+use crate::policy::model::PolicySet;
 use crate::policy::problem::{Problem, Severity, Source};
 use crate::policy::schema::{AlertsFile, read_alerts};
 use crate::policy::yaml::{Reader, Spanned};
 
 use channel::compile_channel;
-use idle::report_idle_channels;
+use fit::report_misfits;
+use idle::{report_idle_channels, report_idle_windows};
 use maintenance::{compile_window, compile_zone, rule_names};
 use needs::CheckNeed;
 use rule::compile_rule;
 
 pub use abuse::DISTINCT_MAX;
 pub use address::check_url;
+pub use fit::{Misfit, misfits};
 pub use model::{
     AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertGrouping, AlertPolicy,
     AlertReceiver, AlertRestriction, AlertRule, AlertSeverity, AlertSignal, AlertSplit, AlertUrl,
@@ -54,17 +59,28 @@ const NAME_LEN_MAX: usize = 64;
 /// # Errors
 /// All problems of all files.
 pub fn compile_alerts(sources: &[Source]) -> Result<AlertPolicy, Vec<Problem>> {
-    compile_alerts_with(sources, &|_| Ok(()))
+    let checks = AlertChecks { need: &|_| Ok(()), policies: None, now: None };
+    compile_alerts_with(sources, &checks)
 }
 
-/// Compiles files of alerts. The rules of one may name the channels of another. `check` tells what channels need and do
-/// not have.
+/// What files of alerts are checked against.
+#[derive(Clone, Copy)]
+pub struct AlertChecks<'c> {
+    /// Tells what channels need and do not have.
+    pub need: &'c CheckNeed<'c>,
+    /// The policies that must have what rules name; None: any may.
+    pub policies: Option<&'c PolicySet>,
+    /// The time after which maintenance windows must be active again; None: any time.
+    pub now: Option<Timestamp>,
+}
+
+/// Compiles files of alerts. The rules of one may name the channels of another.
 ///
 /// # Errors
 /// All problems of all files, warnings included, if any of them is an error.
 pub fn compile_alerts_with(
     sources: &[Source],
-    check: &CheckNeed<'_>,
+    checks: &AlertChecks<'_>,
 ) -> Result<AlertPolicy, Vec<Problem>> {
     let mut files: Vec<(AlertsFile, Reader<'_>)> = sources.iter().map(read_alerts).collect();
     let mut names = Names::default();
@@ -72,7 +88,7 @@ pub fn compile_alerts_with(
     for (file, reader) in &mut files {
         for (name, channel) in file.channels.iter().flatten() {
             if names.add(reader, ("channel", CHANNELS_MAX), name) {
-                policy.channels.extend(compile_channel(reader, &name.value, channel, check));
+                policy.channels.extend(compile_channel(reader, &name.value, channel, checks.need));
             }
         }
     }
@@ -96,6 +112,10 @@ pub fn compile_alerts_with(
         }
     }
     report_idle_channels(&mut files, &policy);
+    report_idle_windows(&mut files, &policy, checks.now);
+    if let Some(policies) = checks.policies {
+        report_misfits(&mut files, &policy, policies);
+    }
     let mut problems: Vec<Problem> =
         files.into_iter().flat_map(|(_, reader)| reader.into_problems()).collect();
     problems
@@ -149,7 +169,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clock::Timestamp;
 
     fn source(text: &str) -> Source {
         Source { path: "alerts.yaml".to_owned(), text: text.to_owned() }
@@ -379,6 +398,37 @@ alerts: { a: { when: store_down }, b: { when: store_down } }";
         check(&window("hours: 02:00-06:00, rule: a"), &[(3, "unknown key `rule`")]);
         let zone = format!("timezone: Europe/Atlantis\n{}", window("hours: 02:00-06:00"));
         check(&zone, &[(1, "unknown time zone `Europe/Atlantis`")]);
+        let message = "none of its alerts has the label `caller`, so the window holds back nothing";
+        check(&window("hours: 02:00-06:00, labels: { caller: ann }"), &[(3, message)]);
+        let text =
+            "alerts: { a: { when: burst, above: 9 }, b: { when: risk, above: 9 } }\nmaintenance:
+  one: { hours: 02:00-06:00, labels: { caller: ann, domain: d } }
+  two: { hours: 02:00-06:00, labels: { caller: ann, domian: d } }
+  three: { hours: 02:00-06:00, alerts: [b], labels: { domain: d } }";
+        check(text, &[(4, "has the label `domian`"), (5, "has the label `domain`")]);
+        check(text, &[(4, "did you mean `domain`?"), (5, "holds back nothing")]);
+    }
+
+    #[test]
+    fn windows_whose_dates_are_past_are_told_at_a_time() {
+        let told = |dates: &str, now: &str| {
+            let text = format!(
+                "alerts: {{ a: {{ when: store_down }} }}\nmaintenance:\n  w: {{ {dates} }}"
+            );
+            let now: jiff::Timestamp = now.parse().unwrap();
+            let now = u64::try_from(now.as_millisecond()).map(Timestamp::from_ms).unwrap();
+            let checks = AlertChecks { need: &|_| Ok(()), policies: None, now: Some(now) };
+            let warnings = compile_alerts_with(&[source(&text)], &checks).unwrap().warnings;
+            warnings.iter().map(|one| text[one.span.clone()].to_owned()).collect::<Vec<_>>()
+        };
+        let (before, after) = ("2026-12-25T12:00:00Z", "2026-12-26T12:00:00Z");
+        let night = "dates: 2026-12-24, hours: \"22:00-02:00\"";
+        assert_eq!(told(night, before), [""; 0]);
+        assert_eq!(told(night, after), ["2026-12-24"]);
+        let several = "dates: [2025-01-01..2025-01-03, 2026-12-20]";
+        assert_eq!(told(several, after), ["2025-01-01..2025-01-03, 2026-12-20"]);
+        assert_eq!(told("dates: [2025-01-01, 2027-01-01]", after), [""; 0]);
+        assert_eq!(told("dates: [2025-01-01, 01-01]", after), [""; 0]);
     }
 
     #[test]
@@ -392,10 +442,11 @@ alerts: { a: { when: store_down }, b: { when: store_down } }";
         check(&channel(&format!("{mail}, host: mx, port: 0")), &[(2, "invalid port 0")]);
         check(&channel(&format!("{mail}, host: mx, port: 65536")), &[(2, "from 0 to 65535")]);
         let missing = |need: AlertNeed<'_>| Err(format!("missing {need:?}"));
+        let checks = AlertChecks { need: &missing, policies: None, now: None };
         let text = channel(
             "type: webhook, url: 'http://127.1/', secret_file: /s, ca_file: /c, severity: info",
         );
-        let policy = compile_alerts_with(&[source(&text)], &missing).unwrap();
+        let policy = compile_alerts_with(&[source(&text)], &checks).unwrap();
         let told: Vec<_> =
             policy.warnings.iter().map(|one| (&text[one.span.clone()], &*one.message)).collect();
         let expected = [
@@ -405,9 +456,9 @@ alerts: { a: { when: store_down }, b: { when: store_down } }";
         ];
         assert_eq!(told, expected);
         let text = channel("type: slack, url: 'http://127.1/', allow_private_addresses: true");
-        assert!(compile_alerts_with(&[source(&text)], &missing).unwrap().warnings.is_empty());
+        assert!(compile_alerts_with(&[source(&text)], &checks).unwrap().warnings.is_empty());
         let text = channel(&format!("{mail}, host: mx"));
-        let problems = compile_alerts_with(&[source(&text)], &missing).unwrap_err();
+        let problems = compile_alerts_with(&[source(&text)], &checks).unwrap_err();
         assert_eq!(problems.len(), 3, "{problems:?}");
     }
 

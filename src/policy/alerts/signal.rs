@@ -96,6 +96,26 @@ impl AlertSignal {
         }
     }
 
+    /// The labels that its alerts may have.
+    pub fn labels(self) -> &'static [&'static str] {
+        match self {
+            Self::Threshold => &["domain", "caller", "tier", "limit", "percent"],
+            Self::Denials | Self::Spike | Self::CallerRefused => &["domain", "caller"],
+            Self::CallerAddresses | Self::Burst | Self::Probing => &["domain", "caller"],
+            Self::Forecast => &["domain", "caller", "limit"],
+            Self::AddressCallers | Self::AddressApiKeys => &["domain", "address"],
+            Self::ApiKeyAddresses => &["domain", "api_key"],
+            Self::Capacity => &["domain", "provider", "limit"],
+            Self::Bypass => &["domain", "provider"],
+            Self::Spend | Self::Budget => &["domain", "provider", "tier", "period", "currency"],
+            Self::Risk => &["caller"],
+            Self::Certificate => &["port"],
+            Self::ConfigInvalid => &["files"],
+            Self::Refused | Self::Errors | Self::StoreErrors | Self::StoreDown => &[],
+            Self::Latency | Self::Queue | Self::QueueDelay | Self::XdsSilent => &[],
+        }
+    }
+
     /// The usual share of its alerts in the risk of a caller, from 0 to 100; None: they are not about abuse by a caller.
     pub fn risk(self) -> Option<u8> {
         match self {

@@ -46,7 +46,7 @@ pub use policy::{PolicyFile, read, read_node};
 pub use price::PriceFile;
 pub use reservation::ReservationFile;
 pub use rule::{NotFile, RateLimitFile, RuleFile};
-pub use schedule::{ByTierFile, ScheduleFile, TextsFile, WhenFile};
+pub use schedule::{ByTierFile, ManyFile, ScheduleFile, TextsFile, WhenFile};
 pub use sharing::{
     CallerFile, CapacityFile, CapacityWhenFile, CostFile, OnlyFile, PressureFile, PriorityFile,
 };

@@ -90,7 +90,8 @@ async fn a_rule_whose_entries_no_policy_names_is_told_in_the_log() {
     let file = AlertFile::new("alerts: { shared: { when: caller_addresses, above: 3 } }");
     let tollgate = file.serve(&Store::Embedded).await;
     eventually("the warning", async || {
-        let is_told = tollgate.output().contains("no policy names these entries in `abuse`");
+        let is_told =
+            tollgate.output().contains("alert `shared`: no policy names these entries in `abuse`");
         is_told.then_some(())
     })
     .await;
