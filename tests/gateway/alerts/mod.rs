@@ -14,6 +14,7 @@ mod requests;
 mod risk;
 mod signals;
 mod thresholds;
+mod traffic;
 
 use std::fs;
 use std::path::PathBuf;
