@@ -92,36 +92,45 @@ async fn templates_make_the_texts_and_one_that_fails_loses_nothing() {
 }
 
 #[tokio::test]
-async fn mails_are_sent_over_starttls_with_a_login() {
+async fn mails_are_sent_over_starttls_and_over_tls_with_a_login() {
     let (Some(python), true) =
         (find_program("python3", "PYTHON", None), PathBuf::from(INSTALLED).is_dir())
     else {
         assert!(std::env::var_os("CI").is_none(), "run tests/run.sh --install");
         return;
     };
-    let file = AlertFile::new("alerts: {}");
-    let authority = Authority::new();
-    let certificate = authority.sign_for("localhost");
-    let write = |name: &str, text: &str| {
-        let path = file.beside(name);
-        fs::write(&path, text).unwrap();
-        path.display().to_string()
-    };
-    let (cert, key) = (write("cert.pem", &certificate.pem), write("key.pem", &certificate.key_pem));
-    let (ca, password) = (write("ca.pem", authority.pem()), write("password", "secret\n"));
-    let mut command = Command::new(python);
-    let port = crate::support::ports::free_port().to_string();
-    command.env("PYTHONPATH", INSTALLED).arg("tests/gateway/alerts/mail_server.py");
-    command.args([&cert, &key, &port]);
-    let server = Process::start("mail server", &mut command);
-    eventually("the mail server", async || server.output().contains("port ").then_some(())).await;
-    file.edit(&format!(
-        "channels:\n  mail: {{ type: email, host: localhost, port: {port}, user: toll, secret_file: {password}, \
-         ca_file: {ca}, from: 'Tollgate <tollgate@example.com>', to: [ops@example.com, eve@example.com], \
-         allow_private_addresses: true }}\n{RULE}"
-    ));
-    let tollgate = file.serve(&Store::Embedded).await;
-    ask(&tollgate, "ann", 8).await;
+    for mode in ["starttls", "always"] {
+        let file = AlertFile::new("alerts: {}");
+        let authority = Authority::new();
+        let certificate = authority.sign_for("localhost");
+        let write = |name: &str, text: &str| {
+            let path = file.beside(name);
+            fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (cert, key) =
+            (write("cert.pem", &certificate.pem), write("key.pem", &certificate.key_pem));
+        let (ca, password) = (write("ca.pem", authority.pem()), write("password", "secret\n"));
+        let mut command = Command::new(&python);
+        let port = crate::support::ports::free_port().to_string();
+        command.env("PYTHONPATH", INSTALLED).arg("tests/gateway/alerts/mail_server.py");
+        command.args([cert.as_str(), &key, &port, mode]);
+        let server = Process::start("mail server", &mut command);
+        eventually("the mail server", async || server.output().contains("port ").then_some(()))
+            .await;
+        file.edit(&format!(
+            "channels:\n  mail: {{ type: email, host: localhost, port: {port}, tls: {mode}, user: toll, \
+             secret_file: {password}, ca_file: {ca}, from: 'Tollgate <tollgate@example.com>', \
+             to: [ops@example.com, eve@example.com], allow_private_addresses: true }}\n{RULE}"
+        ));
+        let tollgate = file.serve(&Store::Embedded).await;
+        ask(&tollgate, "ann", 8).await;
+        check_mail(&server).await;
+    }
+}
+
+/// Checks the mail that a server got.
+async fn check_mail(server: &Process) {
     let mail = eventually("a mail", async || {
         let output = server.output();
         output.lines().find_map(|line| serde_json::from_str::<Value>(line).ok())

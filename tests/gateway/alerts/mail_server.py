@@ -1,4 +1,4 @@
-"""A mail server for one test: STARTTLS, a user, and a line of JSON on standard output for each mail."""
+"""A mail server for one test: STARTTLS or TLS from the start, a user, and a line of JSON on standard output for each mail."""
 
 import json
 import ssl
@@ -8,7 +8,7 @@ import time
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, SMTP
 
-CERT, KEY = sys.argv[1:3]
+CERT, KEY, PORT, MODE = sys.argv[1:5]
 
 
 class Handler:
@@ -18,7 +18,7 @@ class Handler:
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "text": text,
-            "tls": session.ssl is not None,
+            "tls": session.ssl is not None or server.transport.get_extra_info("sslcontext") is not None,
             "user": session.auth_data.login.decode() if session.auth_data else None,
         }
         print(json.dumps(mail), flush=True)
@@ -33,18 +33,24 @@ context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 context.load_cert_chain(CERT, KEY)
 
 
-class StarttlsController(Controller):
+class TlsController(Controller):
     def factory(self):
+        starttls = {"tls_context": context, "require_starttls": True}
+        always = {"auth_require_tls": False}
         return SMTP(
             self.handler,
-            tls_context=context,
-            require_starttls=True,
             authenticator=authenticate,
             auth_required=True,
+            **(always if MODE == "always" else starttls),
         )
 
 
-controller = StarttlsController(Handler(), hostname="127.0.0.1", port=int(sys.argv[3]))
+controller = TlsController(
+    Handler(),
+    hostname="127.0.0.1",
+    port=int(PORT),
+    ssl_context=context if MODE == "always" else None,
+)
 controller.start()
 print(f"port {controller.server.sockets[0].getsockname()[1]}", flush=True)
 while True:
