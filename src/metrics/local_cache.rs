@@ -22,7 +22,7 @@ impl LocalCacheMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "near_refused",
-            "Requests refused from the local cache, without a call to the store",
+            "Requests refused by a cached refusal; a call to the store only reads counters of other shards, if there are any",
             self.refused.clone(),
         );
         registry.register(

@@ -86,12 +86,26 @@ impl<S> LocalCache<S> {
 
     /// Decides a batch by the cache; None if that is not possible.
     pub fn answer(&self, batch: &Batch, now: Now) -> Option<Outcome> {
+        let outcome = self.answer_part(batch, now)?;
+        if !outcome.admitted {
+            self.refusals.count();
+        }
+        Some(outcome)
+    }
+
+    /// The same for a part of a request, which is not counted as a refused request.
+    pub fn answer_part(&self, batch: &Batch, now: Now) -> Option<Outcome> {
         let time = self.clock.time(now);
         let leased = Leases::may_serve(batch).then(|| self.leases.spend(batch, time)).flatten();
         leased.or_else(|| self.refusals.find(batch, time))
     }
 
-    /// The cached refusal of a batch, if there is a valid one.
+    /// Counts a request as refused by a cached refusal of one of its parts.
+    pub fn count_refusal(&self) {
+        self.refusals.count();
+    }
+
+    /// The cached refusal of a part of a request, if there is a valid one.
     pub fn refusal(&self, batch: &Batch, now: Now) -> Option<Outcome> {
         self.refusals.find(batch, self.clock.time(now))
     }

@@ -87,7 +87,6 @@ impl Refusals {
         if now < held.from || held.ends <= now || held.changes != self.changes(batch) {
             return None;
         }
-        self.answered.fetch_add(1, Ordering::Relaxed);
         Some(moved_on(&held.outcome, now.ms_since(held.from)))
     }
 
@@ -132,6 +131,11 @@ impl Refusals {
                 self.part(key).fetch_add(1, Ordering::Relaxed);
             });
         }
+    }
+
+    /// Counts a request that was refused here.
+    pub fn count(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Requests that were refused here since the start.

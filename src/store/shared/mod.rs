@@ -124,6 +124,7 @@ impl<S: Store> Shared<S> {
             shard.refusal = self.local_cache().refusal(&shard.batch, now);
         }
         if shards.iter().any(|shard| shard.refusal.is_some()) {
+            self.local_cache().count_refusal();
             let others = shards.iter_mut().filter(|shard| shard.refusal.is_none());
             others.for_each(|shard| shard.batch.look());
         }
@@ -235,7 +236,7 @@ impl<S: Store> Shared<S> {
         batch: Batch,
         arrival: Arrival,
     ) -> StoreAnswer {
-        match known.or_else(|| self.answer(&batch, arrival.now)) {
+        match known.or_else(|| self.local_cache().answer_part(&batch, arrival.now)) {
             Some(outcome) => StoreAnswer { outcome, error: None },
             None => self.inner.ask(&batch, arrival).await,
         }
