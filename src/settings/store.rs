@@ -15,8 +15,9 @@ component! {
         value: "DURATION",
         default: "10ms",
         expected: DURATION,
-        help: "Maximum time that a request waits for Redis; then the policy's on_outage answers. \
-               Envoy's own timeout is 20ms by default. What the HTTP API reads and changes waits up to 1s",
+        help: "Maximum time that a request waits for Redis; then the policy's on_outage answers. A gRPC call waits at most three \
+               quarters of its timeout, if its client sends one (grpc-timeout): with Envoy's default of 20ms, 15ms. \
+               What the HTTP API reads and changes waits up to 1s",
         read: value::some_time,
     }
 
