@@ -74,6 +74,16 @@ component! {
         needs: &["grpc_tls_cert_file"],
     }
 
+    grpc_tls_client_name: Option<String> {
+        name: "grpc_tls_client_name",
+        value: "NAME",
+        default: "",
+        expected: "a DNS name or an IP address",
+        help: "Name (subjectAltName) that the certificates of these clients must have; every name if absent",
+        read: optional(value::text),
+        needs: &["grpc_tls_client_ca_file"],
+    }
+
     http_address: SocketAddr {
         name: "http_address",
         value: "ADDRESS",
@@ -142,6 +152,8 @@ pub struct TlsFiles {
     pub key_file: Option<PathBuf>,
     /// None: clients need no certificate.
     pub client_ca_file: Option<PathBuf>,
+    /// None: certificates of clients may have any name.
+    pub client_name: Option<String>,
 }
 
 impl ListeningSettings {
@@ -151,6 +163,7 @@ impl ListeningSettings {
             cert_file: self.grpc_tls_cert_file.clone(),
             key_file: self.grpc_tls_key_file.clone(),
             client_ca_file: self.grpc_tls_client_ca_file.clone(),
+            client_name: self.grpc_tls_client_name.clone(),
         }
     }
 
@@ -160,6 +173,7 @@ impl ListeningSettings {
             cert_file: self.http_tls_cert_file.clone(),
             key_file: self.http_tls_key_file.clone(),
             client_ca_file: self.http_tls_client_ca_file.clone(),
+            client_name: None,
         }
     }
 

@@ -111,6 +111,24 @@ async fn mutual_tls_accepts_clients_with_a_certificate_of_the_authority() {
 }
 
 #[tokio::test]
+async fn a_client_of_the_authority_needs_the_name_that_is_set() {
+    let (authority, folder) = (Authority::new(), TempDir::new().unwrap());
+    authority.sign().write(folder.path());
+    let mut flags = flags("grpc", folder.path(), &authority, true);
+    flags.push("--grpc-tls-client-name=envoy.internal".to_owned());
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+    let trusting = &authority;
+    let is_let_in = async |authority: &Authority, name| {
+        let client = trusting.client(Some(&authority.sign_for(name)));
+        is_let_in(&client, tollgate.grpc_address).await
+    };
+    assert!(is_let_in(&authority, "envoy.internal").await);
+    assert!(!is_let_in(&authority, "other.internal").await);
+    assert!(!is_let_in(&Authority::new(), "envoy.internal").await);
+}
+
+#[tokio::test]
 async fn http_uses_tls_and_accepts_the_right_clients() {
     let served = Served::start("http", true).await;
     let (address, authority) = (served.tollgate.http_address, &served.authority);

@@ -10,12 +10,13 @@ use anyhow::{Context, anyhow, bail};
 use rustls::Error::InconsistentKeys;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 
+use super::client_name::Named;
 use super::expiry::expiry_s;
 use crate::settings::TlsFiles;
 
@@ -30,6 +31,8 @@ pub struct Certificate {
     cert_file: PathBuf,
     key_file: PathBuf,
     client_ca_file: Option<PathBuf>,
+    /// Name that certificates of clients must have.
+    client_name: Option<String>,
     protocol: &'static [u8],
 }
 
@@ -58,8 +61,9 @@ impl Certificate {
     /// The certificate with these files; None if there are none.
     pub fn of(port: &'static str, files: &TlsFiles, protocol: &'static [u8]) -> Option<Self> {
         let (cert_file, key_file) = files.cert_file.clone().zip(files.key_file.clone())?;
-        let client_ca_file = files.client_ca_file.clone();
-        Some(Self { port, cert_file, key_file, client_ca_file, protocol })
+        let (client_ca_file, client_name) =
+            (files.client_ca_file.clone(), files.client_name.clone());
+        Some(Self { port, cert_file, key_file, client_ca_file, client_name, protocol })
     }
 
     /// The port of the certificate.
@@ -102,7 +106,7 @@ impl Certificate {
             .context("the ring provider knows TLS 1.2 and 1.3")?;
         let clients = match self.client_ca_file.as_ref().zip(contents.client_ca.as_ref()) {
             Some((path, authorities)) => versions.with_client_cert_verifier(
-                verifier(authorities, provider).with_context(|| self.client_ca(path))?,
+                self.verifier(authorities, provider).with_context(|| self.client_ca(path))?,
             ),
             None => versions.with_no_client_auth(),
         };
@@ -115,6 +119,24 @@ impl Certificate {
         let mut config = config?;
         config.alpn_protocols = vec![self.protocol.to_vec()];
         Ok(config)
+    }
+
+    /// A verifier that accepts only client certificates of these authorities, and with the name if one is set.
+    fn verifier(
+        &self,
+        authorities: &[u8],
+        provider: Arc<CryptoProvider>,
+    ) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+        let mut roots = RootCertStore::empty();
+        for authority in certificates(authorities)? {
+            roots.add(authority)?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = verifier.build()?;
+        let Some(name) = self.client_name.clone() else { return Ok(verifier) };
+        let name =
+            ServerName::try_from(name).with_context(|| format!("{}_tls_client_name", self.port))?;
+        Ok(Arc::new(Named { verifier, name }))
     }
 
     fn cert(&self) -> String {
@@ -156,18 +178,6 @@ fn key(pem: &[u8], provider: &CryptoProvider) -> anyhow::Result<PrivateKeyDer<'s
     Ok(key)
 }
 
-/// A verifier that accepts only client certificates of these authorities.
-fn verifier(
-    authorities: &[u8],
-    provider: Arc<CryptoProvider>,
-) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(authorities)? {
-        roots.add(authority)?;
-    }
-    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?)
-}
-
 #[cfg(test)]
 pub mod testing {
     use std::fs;
@@ -180,7 +190,8 @@ pub mod testing {
         let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
         fs::write(&cert, made.cert.pem()).unwrap();
         fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        TlsFiles { client_ca_file: Some(cert.clone()), cert_file: Some(cert), key_file: Some(key) }
+        let (client_ca_file, client_name) = (Some(cert.clone()), None);
+        TlsFiles { client_ca_file, client_name, cert_file: Some(cert), key_file: Some(key) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! TLS on a port: the handshake of each connection, with the current certificate.
 
 mod certificate;
+mod client_name;
 mod expiry;
 mod renewal;
 

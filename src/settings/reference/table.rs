@@ -10,11 +10,12 @@ const STATSD: &str = "with USE_STATSD or USE_DOG_STATSD";
 const XDS_RETRY: &str = "pauses double, minus a random part of up to half";
 const GROUPS: &str = "concurrent requests share a round trip automatically";
 const PER_SECOND: &str = "all limits of a request are decided in one step, in REDIS_URL; for more capacity use REDIS_TYPE=CLUSTER";
+const ONE_CONNECTION: &str = "all requests share one connection";
 const STARTUP: &str = "Tollgate starts without Redis, and connects when it is available";
 const MEMCACHE: &str = "counters are in Redis or in memory";
 
-/// All variables of its settings.go as of f2fb157, in that order; one that only Envoy Gateway sets; one of its library for
-/// statsd; and those of OpenTelemetry that its documentation names.
+/// All variables of its settings.go as of f2fb157, in that order, with two that only its documentation has; one that only Envoy
+/// Gateway sets; one of its library for statsd; and those of OpenTelemetry that its documentation names.
 pub const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("HOST", &["http_address"], ""),
     row("PORT", &["http_address"], ""),
@@ -50,10 +51,7 @@ pub const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
         &["grpc_tls_client_ca_file"],
         "with GRPC_SERVER_USE_TLS; clients then need a certificate",
     ),
-    refused(
-        "GRPC_CLIENT_TLS_SAN",
-        "every certificate of GRPC_CLIENT_TLS_CACERT is accepted; give these clients an authority of their own",
-    ),
+    row("GRPC_CLIENT_TLS_SAN", &["grpc_tls_client_name"], "with GRPC_CLIENT_TLS_CACERT"),
     row("LOG_LEVEL", &["log_level"], ""),
     row("LOG_FORMAT", &["log_format"], ""),
     row("CONFIG_TYPE", &["policy_source"], "FILE or GRPC_XDS_SOTW"),
@@ -179,7 +177,7 @@ pub const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
         &["redis_url", "redis_sentinels", "redis_cluster_nodes"],
         "if absent, counters are in memory",
     ),
-    row("REDIS_POOL_SIZE", &[], "all requests share one connection"),
+    row("REDIS_POOL_SIZE", &[], ONE_CONNECTION),
     row(
         "REDIS_AUTH",
         &["redis_password", "redis_username"],
@@ -214,6 +212,7 @@ pub const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM", &[], PER_SECOND),
     row("REDIS_PERSECOND_TIMEOUT", &[], PER_SECOND),
     row("REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", &[], PER_SECOND),
+    row("REDIS_PERSECOND_POOL_ON_EMPTY_WAIT_DURATION", &[], PER_SECOND),
     row("REDIS_SENTINEL_AUTH", &["redis_sentinels"], "with REDIS_TYPE=SENTINEL"),
     row(
         "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
@@ -225,7 +224,8 @@ pub const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
         &["store_deadline"],
         "1s if absent, and at most three quarters of Envoy's timeout",
     ),
-    row("REDIS_POOL_ON_EMPTY_BEHAVIOR", &[], "all requests share one connection"),
+    row("REDIS_POOL_ON_EMPTY_BEHAVIOR", &[], ONE_CONNECTION),
+    row("REDIS_POOL_ON_EMPTY_WAIT_DURATION", &[], ONE_CONNECTION),
     row("REDIS_STARTUP_INITIAL_INTERVAL", &[], STARTUP),
     row("REDIS_STARTUP_MAX_INTERVAL", &[], STARTUP),
     row("REDIS_STARTUP_MAX_ELAPSED_TIME", &[], STARTUP),
@@ -267,8 +267,6 @@ pub struct ReferenceVariable {
     pub settings: &'static [&'static str],
     /// When and how it sets them, or the reason that it has no effect.
     pub advice: &'static str,
-    /// Whether a start is refused with it.
-    pub is_refused: bool,
 }
 
 const fn row(
@@ -276,11 +274,7 @@ const fn row(
     settings: &'static [&'static str],
     advice: &'static str,
 ) -> ReferenceVariable {
-    ReferenceVariable { name, settings, advice, is_refused: false }
-}
-
-const fn refused(name: &'static str, advice: &'static str) -> ReferenceVariable {
-    ReferenceVariable { name, settings: &[], advice, is_refused: true }
+    ReferenceVariable { name, settings, advice }
 }
 
 impl ReferenceVariable {
@@ -328,13 +322,12 @@ mod tests {
     /// The table of all variables, for the documentation.
     fn page() -> String {
         let mut page = "| variable | in Tollgate |\n|---|---|\n".to_owned();
-        for ReferenceVariable { name, settings, advice, is_refused } in TABLE_OF_REFERENCE {
+        for ReferenceVariable { name, settings, advice } in TABLE_OF_REFERENCE {
             let settings: Vec<String> = settings.iter().map(|name| format!("`{name}`")).collect();
-            let effect = match (settings.as_slice(), *is_refused) {
-                (_, true) => format!("refused: {advice}"),
-                ([], _) => format!("no effect: {advice}"),
-                (_, _) if advice.is_empty() => settings.join(", "),
-                (_, _) => format!("{}: {advice}", settings.join(", ")),
+            let effect = match settings.as_slice() {
+                [] => format!("no effect: {advice}"),
+                _ if advice.is_empty() => settings.join(", "),
+                _ => format!("{}: {advice}", settings.join(", ")),
             };
             // Writing to a String can't fail.
             writeln!(page, "| `{name}` | {effect} |").ok();
@@ -346,7 +339,7 @@ mod tests {
     fn every_variable_is_there_once_and_leads_to_a_setting_or_says_why_not() {
         let names: BTreeSet<&str> =
             TABLE_OF_REFERENCE.iter().map(|variable| variable.name).collect();
-        assert_eq!((names.len(), TABLE_OF_REFERENCE.len()), (118, 118));
+        assert_eq!((names.len(), TABLE_OF_REFERENCE.len()), (120, 120));
         for variable in TABLE_OF_REFERENCE {
             assert_eq!(variable.instead().len(), variable.settings.len(), "{variable:?}");
             assert!(!variable.settings.is_empty() || !variable.advice.is_empty(), "{variable:?}");

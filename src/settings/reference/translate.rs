@@ -65,17 +65,17 @@ impl Translator<'_> {
         }
         self.copy_duration("GRPC_MAX_CONNECTION_AGE", "grpc_connection_age_max");
         if self.is_on("GRPC_SERVER_USE_TLS") {
-            for name in ["GRPC_SERVER_TLS_CERT", "GRPC_SERVER_TLS_KEY"] {
-                if !self.is_set(name) {
-                    self.wrong(
-                        "GRPC_SERVER_USE_TLS",
-                        "it with GRPC_SERVER_TLS_CERT and GRPC_SERVER_TLS_KEY",
-                    );
-                }
+            let files = ["GRPC_SERVER_TLS_CERT", "GRPC_SERVER_TLS_KEY"];
+            if !files.iter().all(|name| self.is_set(name)) {
+                let expected = "it with GRPC_SERVER_TLS_CERT and GRPC_SERVER_TLS_KEY";
+                self.wrong("GRPC_SERVER_USE_TLS", expected);
             }
             self.copy("GRPC_SERVER_TLS_CERT", "grpc_tls_cert_file");
             self.copy("GRPC_SERVER_TLS_KEY", "grpc_tls_key_file");
             self.copy("GRPC_CLIENT_TLS_CACERT", "grpc_tls_client_ca_file");
+            if self.is_set("GRPC_CLIENT_TLS_CACERT") {
+                self.copy("GRPC_CLIENT_TLS_SAN", "grpc_tls_client_name");
+            }
         }
     }
 

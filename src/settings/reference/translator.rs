@@ -109,14 +109,8 @@ impl<'e> Translator<'e> {
 
     /// The translation, with the variables that were not read.
     pub fn finish(mut self) -> Translation {
-        for ReferenceVariable { name, advice, is_refused, .. } in TABLE_OF_REFERENCE {
-            if !self.environment.contains_key(*name) || self.used.contains(name) {
-                continue;
-            }
-            if *is_refused {
-                let (name, advice) = (*name, *advice);
-                self.translation.errors.push(SettingsError::Refused { name, advice });
-            } else {
+        for ReferenceVariable { name, advice, .. } in TABLE_OF_REFERENCE {
+            if self.environment.contains_key(*name) && !self.used.contains(name) {
                 self.translation.unused.push((name, advice));
             }
         }
