@@ -42,23 +42,46 @@ async fn served(ads: &Ads, store: &Store, flags: &[&str]) -> Tollgate {
     Tollgate::serve_with("ignored: true", store, &own).await
 }
 
-/// An Envoy whose filter asks for each backend before the request, and debits the used one afterwards. Filters before it set
-/// the metadata that AI Gateway's processor sets: of headers of the request, and of the answer.
+/// Actions of Envoy that end a descriptor: of the one before the request, and of the debit.
+struct Actions {
+    ask: Vec<Value>,
+    debit: Vec<Value>,
+}
+
+/// An Envoy whose filter asks for each backend before the request, and debits the used one afterwards.
 async fn gateway(tollgates: &[&Tollgate], backends: &[&str]) -> Option<Gateway> {
+    gateway_of(tollgates, backends, &[Actions { ask: Vec::new(), debit: Vec::new() }]).await
+}
+
+/// The same with a descriptor of each backend for each of these `rules`. Filters before it set the metadata that AI Gateway's
+/// processor sets: of headers of the request, and of the answer.
+async fn gateway_of(
+    tollgates: &[&Tollgate],
+    backends: &[&str],
+    rules: &[Actions],
+) -> Option<Gateway> {
     let generic = |key: &str, value: &str| json!({ "generic_key": { "descriptor_key": key, "descriptor_value": value } });
     let metadata = |key: &str, name: &str| {
         json!({ "metadata": { "descriptor_key": key, "source": "DYNAMIC", "metadata_key":
             { "key": "io.envoy.ai_gateway", "path": [{ "key": name }] } } })
     };
-    let asks = backends
-        .iter()
-        .map(|backend| json!({ "actions": [generic(BACKEND, backend), generic(MODEL, "gpt")] }));
-    let debit = json!({
-        "actions": [metadata(BACKEND, "ai_service_backend_name"), metadata(MODEL, MODEL)],
-        "hits_addend": { "format": "%DYNAMIC_METADATA(io.envoy.ai_gateway:quota_cost)%" },
-        "apply_on_stream_done": true
+    let asks = backends.iter().flat_map(|backend| {
+        let base = [generic(BACKEND, backend), generic(MODEL, "gpt")];
+        rules.iter().map(move |rule| {
+            let actions = [&base[..], &rule.ask].concat();
+            json!({ "actions": actions })
+        })
     });
-    let limits: Value = asks.chain([debit]).collect();
+    let base = [metadata(BACKEND, "ai_service_backend_name"), metadata(MODEL, MODEL)];
+    let debits = rules.iter().map(|rule| {
+        let actions = [&base[..], &rule.debit].concat();
+        json!({
+            "actions": actions,
+            "hits_addend": { "format": "%DYNAMIC_METADATA(io.envoy.ai_gateway:quota_cost)%" },
+            "apply_on_stream_done": true
+        })
+    });
+    let limits: Value = asks.chain(debits).collect();
     let at = |name: &str| format!("type.googleapis.com/envoy.extensions.filters.http.{name}");
     let named = |header: &str, key: &str| {
         json!({ "header": header, "on_header_present":
@@ -299,6 +322,109 @@ async fn an_estimate_follows_what_a_request_states() {
         }
         assert_eq!(rest, 150 - 3 - 31 - 45);
     }
+}
+
+/// The same through Envoy: an action in both calls sends what a header of the request states.
+#[tokio::test]
+async fn envoy_sends_what_a_request_states_and_the_debit_of_none() {
+    let overlay = yaml_of_page("max: 4000").replace("max: 4000", "max: 60");
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("quotas.yaml");
+    fs::write(&file, overlay.replace("hits: 500", "hits: 10")).unwrap();
+    for store in Store::every() {
+        let ads = Ads::start().await;
+        let overlays = ["--policy-overlays", file.to_str().unwrap()];
+        let tollgate = served(&ads, &store, &overlays).await;
+        ads.send("1", &[quotas(&[("default/openai", 150)])]);
+        ads.accepted("1").await;
+        let of = json!({ "header_name": "x-max-tokens", "descriptor_key": "max_tokens", "skip_if_absent": true });
+        let states = vec![json!({ "request_headers": of })];
+        let actions = Actions { ask: states.clone(), debit: states };
+        let Some(gateway) = gateway_of(&[&tollgate], &["default/openai"], &[actions]).await else {
+            return;
+        };
+        let mut client = DomainClient::new(&tollgate, DOMAIN).await;
+        let ask = |stated: &'static str, tokens: &'static str| {
+            let caller = gateway.caller.clone();
+            async move {
+                let mut headers = vec![
+                    ("x-backend", "default/openai"),
+                    ("x-model", "gpt"),
+                    ("x-held", "1"),
+                    ("x-total-tokens", tokens),
+                ];
+                if !stated.is_empty() {
+                    headers.push(("x-max-tokens", stated));
+                }
+                caller.get("/v1/chat/completions", &headers).await.status
+            }
+        };
+        let mut tasks = JoinSet::new();
+        let mut rest = 150;
+        for (stated, held, tokens) in [("", 10, "31"), ("45", 45, "0"), ("1000000", 60, "45")] {
+            tasks.spawn(ask(stated, tokens));
+            rest -= 1 + held;
+            left(&mut client, "default/openai", rest).await;
+        }
+        assert_eq!(ask("1000000", "31").await, 429);
+        gateway.upstream.release();
+        assert_eq!(tasks.join_all().await, [200; 3]);
+        left(&mut client, "default/openai", 150 - 3 - 31 - 45).await;
+    }
+}
+
+/// config/ai-gateway.md says which client selectors a debit reaches.
+#[tokio::test]
+async fn tokens_reach_the_rule_of_an_exact_header_and_no_value_of_a_distinct_one() {
+    const TENANT: &str = "rule-0-x-tenant-match-0";
+    const GOLD: &str = "rule-1-x-plan|gold-match-0";
+    let ads = Ads::start().await;
+    let tollgate = served(&ads, &Store::Embedded, &[]).await;
+    // A distinct header has a key without a value.
+    let quota = |value: &str, tokens| RateLimitDescriptor {
+        quota_mode: true,
+        ..limit(if value.is_empty() { TENANT } else { value }, value, tokens, RateLimitUnit::Day)
+    };
+    let model = rule(MODEL, "gpt", vec![quota("", 1_000), quota(GOLD, 40)]);
+    ads.send("1", &[domain(DOMAIN, vec![rule(BACKEND, "default/openai", vec![model])])]);
+    ads.accepted("1").await;
+    let gold = json!({ "header_value_match": {
+        "descriptor_key": GOLD, "descriptor_value": GOLD, "expect_match": true,
+        "headers": [{ "name": "x-plan", "string_match": { "exact": "gold" } }]
+    } });
+    let tenant = json!({ "header_name": "x-tenant", "descriptor_key": TENANT });
+    let generic = json!({ "descriptor_key": TENANT, "descriptor_value": TENANT });
+    let rules = [
+        Actions {
+            ask: vec![json!({ "request_headers": tenant })],
+            debit: vec![json!({ "generic_key": generic })],
+        },
+        Actions { ask: vec![gold.clone()], debit: vec![gold] },
+    ];
+    let Some(gateway) = gateway_of(&[&tollgate], &["default/openai"], &rules).await else { return };
+    let ask = async |name: &str, value: &str| {
+        let of = [("x-backend", "default/openai"), ("x-model", "gpt"), ("x-total-tokens", "31")];
+        let headers = [&of[..], &[(name, value)]].concat();
+        gateway.caller.get("/v1/chat/completions", &headers).await.status
+    };
+    let mut client = DomainClient::new(&tollgate, DOMAIN).await;
+    let mut left = async |key: &str, value: &str, left: u32| {
+        let descriptor = format!("{BACKEND}=default/openai,{MODEL}=gpt,{key}={value}");
+        eventually(&format!("{left} tokens left"), async || {
+            (client.remaining_unsettled(&[&*descriptor]).await == [left]).then_some(())
+        })
+        .await;
+    };
+    for rest in [8, 0] {
+        assert_eq!(ask("x-plan", "gold").await, 200);
+        left(GOLD, GOLD, rest).await;
+    }
+    // Answers of all requests, whatever their tenant is: also of the two of the plan.
+    left(TENANT, TENANT, 1_000 - 2 * 31).await;
+    assert_eq!(ask("x-tenant", "acme").await, 200);
+    left(TENANT, TENANT, 1_000 - 3 * 31).await;
+    left(TENANT, "acme", 999).await;
+    assert_eq!(ask("x-plan", "gold").await, 429);
 }
 
 #[tokio::test]
