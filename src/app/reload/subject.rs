@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::task::spawn_blocking;
 
 use crate::alerts::check_need;
 use crate::app::sources::Texts;
@@ -122,7 +123,7 @@ impl Subject for Policies {
         );
         let before = self.engine.policies();
         self.engine.replace(policies);
-        self.note_edits(&before);
+        self.note_edits(before);
     }
 
     fn count(&self, reload: Reload) {
@@ -134,17 +135,20 @@ impl Subject for Policies {
 }
 
 impl Policies {
-    /// Notes what a reload has changed, if it was no first load.
-    fn note_edits(&self, before: &PolicySet) {
-        let policies = self.engine.policies();
+    /// Notes what a reload has changed, if it was no first load. Thousands of rules take a while to compare, so no request should
+    /// wait for the thread that does it.
+    fn note_edits(&self, before: Arc<PolicySet>) {
+        let (engine, policies) = (self.engine.clone(), self.engine.policies());
         if before.origin().is_none() || before.hash() == policies.hash() {
             return;
         }
-        self.engine.reloads.note(PolicyReload {
-            at: self.engine.now(),
-            hashes: [before, &*policies].map(|set| set.hash().to_owned()),
-            source: policies.origin().map_or("", |origin| origin.source).to_owned(),
-            edits: PolicyEdits::between(before, &policies),
+        spawn_blocking(move || {
+            engine.reloads.note(PolicyReload {
+                at: engine.now(),
+                hashes: [&before, &policies].map(|set| set.hash().to_owned()),
+                source: policies.origin().map_or("", |origin| origin.source).to_owned(),
+                edits: PolicyEdits::between(&before, &policies),
+            });
         });
     }
 

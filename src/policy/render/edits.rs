@@ -70,8 +70,8 @@ impl PolicyEdits {
             self.tell(&now.name, None, Edit::Changed(own));
         }
         let (old, new) = (rules(before), rules(now));
-        for path in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
-            let edit = match (old.get(path), new.get(path)) {
+        for key in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+            let edit = match (old.get(key), new.get(key)) {
                 (Some(was), Some(is)) => {
                     let was = describe_rule_alone(&before.classes, was);
                     let fields = fields(&was, &describe_rule_alone(&now.classes, is));
@@ -83,7 +83,7 @@ impl PolicyEdits {
                 (Some(_), None) => Edit::Removed,
                 (None, _) => Edit::Added,
             };
-            self.tell(&now.name, Some(path), edit);
+            self.tell(&now.name, Some(key.0), edit);
         }
     }
 
@@ -97,12 +97,14 @@ impl PolicyEdits {
     }
 }
 
-/// The rules of a domain, by path.
-fn rules(domain: &Domain) -> BTreeMap<&str, &Rule> {
+/// The rules of a domain, by path and, of those with the same one, a number.
+fn rules(domain: &Domain) -> BTreeMap<(&str, usize), &Rule> {
     let mut rules = BTreeMap::new();
     let mut left: Vec<&Rule> = domain.rules().iter().collect();
     while let Some(rule) = left.pop() {
-        rules.insert(rule.path.as_str(), rule);
+        let path = rule.path.as_str();
+        let same = rules.range((path, 0)..=(path, usize::MAX)).count();
+        rules.insert((path, same), rule);
         left.extend(rule.rules());
     }
     rules
@@ -110,14 +112,19 @@ fn rules(domain: &Domain) -> BTreeMap<&str, &Rule> {
 
 /// A line for each field that differs.
 fn fields(before: &Value, now: &Value) -> Vec<String> {
+    if before == now {
+        return Vec::new();
+    }
     let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
     flatten(String::new(), before, &mut old);
     flatten(String::new(), now, &mut new);
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let line = |name: &String| match (old.get(name), new.get(name)) {
-        (Some(was), Some(is)) => (was != is).then(|| format!("{name}: {was} becomes {is}")),
-        (Some(was), None) => Some(format!("{name}: {was} is removed")),
-        (None, is) => Some(format!("{name}: {} is added", is.map_or("", String::as_str))),
+        (Some(was), Some(is)) => {
+            (was != is).then(|| format!("{name}: {} becomes {}", shown(was), shown(is)))
+        }
+        (Some(was), None) => Some(format!("{name}: {} is removed", shown(was))),
+        (None, is) => Some(format!("{name}: {} is added", is.map_or("", |is| shown(is)))),
     };
     let mut lines: Vec<String> = names.into_iter().filter_map(line).collect();
     if FIELDS_MAX < lines.len() {
@@ -125,6 +132,11 @@ fn fields(before: &Value, now: &Value) -> Vec<String> {
         lines.push(format!("and {more} more fields"));
     }
     lines
+}
+
+/// The beginning of a value.
+fn shown(value: &str) -> &str {
+    value.char_indices().nth(VALUE_LEN_MAX).map_or(value, |(end, _)| &value[..end])
 }
 
 /// The fields of a value by their paths, such as `limits[0].rate`.
@@ -142,7 +154,7 @@ fn flatten(path: String, value: &Value, into: &mut BTreeMap<String, String>) {
             }
         }
         Value::String(text) => {
-            into.insert(path, text.chars().take(VALUE_LEN_MAX).collect());
+            into.insert(path, text.clone());
         }
         other => {
             into.insert(path, other.to_string());
@@ -194,10 +206,15 @@ mod tests {
         check(&[&more], &[base], &["d op=search: Removed"]);
         let below = base.replace(" }] }", " }], descriptors: [{ key: op, limits: [1/day] }] }");
         check(&[base], &[&below], &["d user/op: Added"]);
+        let twins = "domain: d\ndescriptors:\n- { key: k=v, limits: [1/day] }\n- { key: k, value: v, limits: [2/day] }";
+        let path = "d k=v: limits[0].rate: 2/day becomes 3/day";
+        check(&[twins], &[&twins.replace("2/day", "3/day")], &[path]);
         let zone = format!("timezone: Europe/Madrid\n{base}");
         let other = base.replace("domain: d", "domain: e");
         check(&[base], &[&zone], &["d : timezone: UTC becomes Europe/Madrid"]);
         check(&[base], &[&other], &["d : Removed", "e : Added"]);
+        let ends = ["a", "b"].map(|end| Value::String("x".repeat(VALUE_LEN_MAX) + end));
+        assert_eq!(fields(&ends[0], &ends[1]).len(), 1, "values that differ after what is shown");
     }
 
     #[test]
