@@ -87,7 +87,8 @@ impl DistinctCounts {
     /// The counts now, of subjects for which the rule may fire.
     pub fn seen(&mut self, rule: &AlertRule, now: Timestamp) -> Vec<Seen> {
         let oldest = self.slots.oldest(now);
-        if self.oldest < oldest {
+        // A clock may be set back.
+        if self.oldest != oldest {
             self.forget(oldest);
         }
         let one = |(subject, values): (&Subject, &Values)| Seen {
@@ -215,6 +216,18 @@ mod tests {
         assert_eq!(seen(&mut counts, &rule, 12_000), [], "2 of them are left");
         assert_eq!(seen(&mut counts, &rule, 60_000), []);
         assert_eq!((counts.values, counts.subjects.iter().count()), (0, 0));
+    }
+
+    #[test]
+    fn values_are_forgotten_after_a_clock_was_set_back() {
+        let (rule, mut counts) = counts("{ when: address_callers, above: 2, over: 10s }");
+        assert_eq!(seen(&mut counts, &rule, 3_600_000), []);
+        for value in 0..3 {
+            let subject = Subject { domain: "d".into(), name: Name::Network(address(7)) };
+            counts.count(subject, value, at(1_000));
+        }
+        assert_eq!(seen(&mut counts, &rule, 2_000), [("0.0.0.7".to_owned(), 3.0)]);
+        assert_eq!(seen(&mut counts, &rule, 20_000), []);
     }
 
     #[test]
