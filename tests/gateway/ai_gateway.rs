@@ -289,19 +289,25 @@ async fn an_estimate_at_an_unused_backend_lapses() {
     left(&mut client, "default/second", 99).await;
 }
 
-/// The overlay of config/ai-gateway.md with the tokens that requests state, and a debit of no tokens.
-#[tokio::test]
-async fn an_estimate_follows_what_a_request_states() {
+/// A quota of 150 tokens with the overlay of config/ai-gateway.md for tokens that requests state: 60 at most, 10 without. Keep
+/// its sources while it serves.
+async fn with_stated_estimates(store: &Store) -> (Tollgate, (Ads, TempDir)) {
     let overlay = yaml_of_page("max: 4000").replace("max: 4000", "max: 60");
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("quotas.yaml");
     fs::write(&file, overlay.replace("hits: 500", "hits: 10")).unwrap();
+    let ads = Ads::start().await;
+    let tollgate = served(&ads, store, &["--policy-overlays", file.to_str().unwrap()]).await;
+    ads.send("1", &[quotas(&[("default/openai", 150)])]);
+    ads.accepted("1").await;
+    (tollgate, (ads, folder))
+}
+
+/// What requests state, and a debit of no tokens.
+#[tokio::test]
+async fn an_estimate_follows_what_a_request_states() {
     for store in Store::every() {
-        let ads = Ads::start().await;
-        let overlays = ["--policy-overlays", file.to_str().unwrap()];
-        let tollgate = served(&ads, &store, &overlays).await;
-        ads.send("1", &[quotas(&[("default/openai", 150)])]);
-        ads.accepted("1").await;
+        let (tollgate, _sources) = with_stated_estimates(&store).await;
         let mut client = DomainClient::new(&tollgate, DOMAIN).await;
         let stating = |tokens: &str| match tokens {
             "" => format!("{BACKEND}=default/openai,{MODEL}=gpt"),
@@ -327,16 +333,8 @@ async fn an_estimate_follows_what_a_request_states() {
 /// The same through Envoy: an action in both calls sends what a header of the request states.
 #[tokio::test]
 async fn envoy_sends_what_a_request_states_and_the_debit_of_none() {
-    let overlay = yaml_of_page("max: 4000").replace("max: 4000", "max: 60");
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("quotas.yaml");
-    fs::write(&file, overlay.replace("hits: 500", "hits: 10")).unwrap();
     for store in Store::every() {
-        let ads = Ads::start().await;
-        let overlays = ["--policy-overlays", file.to_str().unwrap()];
-        let tollgate = served(&ads, &store, &overlays).await;
-        ads.send("1", &[quotas(&[("default/openai", 150)])]);
-        ads.accepted("1").await;
+        let (tollgate, _sources) = with_stated_estimates(&store).await;
         let of = json!({ "header_name": "x-max-tokens", "descriptor_key": "max_tokens", "skip_if_absent": true });
         let states = vec![json!({ "request_headers": of })];
         let actions = Actions { ask: states.clone(), debit: states };
